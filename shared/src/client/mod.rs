@@ -23,7 +23,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 pub use enqueue::{EnqueueError, Enqueued, PIPELINE_WINDOW};
-pub use publish::{Expect, Message, PATIENCE, PublishError, Published};
+pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
 
 use crate::connect::{ConnectError, Connection, Settings};
 use crate::id::{InvalidName, Namespace};

@@ -131,12 +131,24 @@ pub enum PublishError {
     },
 }
 
-/// The answer to one try.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Stored { sequence: u64, duplicate: bool },
+/// A stream's answer to one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The stream has it.
+    Stored {
+        /// The stream sequence; 0 where the server did not say (a duplicate in flight).
+        sequence: u64,
+        /// The stream had it from an earlier try.
+        duplicate: bool,
+    },
+    /// The subject does not hold what was expected.
     WrongLast,
-    Again { reason: String },
+    /// It may be stored or not: to be tried again under the same id.
+    Again {
+        /// What the server said.
+        reason: String,
+    },
+    /// It is not stored and never will be.
     Final(PublishError),
 }
 
@@ -158,7 +170,7 @@ struct ApiError {
 }
 
 /// Reads a stream's answer to a publish.
-pub(crate) fn read_answer(subject: &str, status: Option<StatusCode>, body: &[u8]) -> Answer {
+pub fn read_answer(subject: &str, status: Option<StatusCode>, body: &[u8]) -> Answer {
     if status == Some(StatusCode::NO_RESPONDERS) {
         return Answer::Again {
             reason: "no stream takes this subject, or its leader is being elected".to_owned(),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 pub use args::{ConnectArgs, SERVER_DEFAULT, Settings};
@@ -88,12 +89,14 @@ pub struct Connection {
     /// The same with JetStream.
     pub jetstream: jetstream::Context,
     refusals: Refusals,
+    connects: watch::Receiver<u64>,
 }
 
 impl Connection {
     /// Connects, and checks that the server is new enough and has JetStream.
     pub async fn open(settings: &Settings, name: &str) -> Result<Self, ConnectError> {
         let refusals = Refusals::default();
+        let (connected, connects) = watch::channel(0);
         let options = settings
             .options()
             .await?
@@ -101,11 +104,19 @@ impl Connection {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(REQUEST_TIMEOUT))
+            // All our subjects are made of checked names.
+            .skip_subject_validation(true)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback({
                 let refusals = refusals.clone();
                 move |event| {
                     refusals.observe(&event);
+                    if matches!(
+                        event,
+                        async_nats::Event::Connected | async_nats::Event::Disconnected
+                    ) {
+                        connected.send_modify(|count| *count += 1);
+                    }
                     std::future::ready(())
                 }
             });
@@ -132,6 +143,7 @@ impl Connection {
             nats,
             jetstream,
             refusals,
+            connects,
         };
         connection
             .check_jetstream(&settings.servers_redacted())
@@ -166,6 +178,12 @@ impl Connection {
             servers: servers.to_owned(),
             reason,
         })
+    }
+
+    /// Changes whenever the connection is lost or comes back. A hint that saves waiting: events can
+    /// be lost under load, so what must not be missed is read from the client's statistics.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.connects.clone()
     }
 
     /// The newest refusal by the server (a permission violation, a slow consumer), where there was

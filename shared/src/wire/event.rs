@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::{DecodeError, header, read_time, refused, write_time};
 use super::headers::{
-    AT, ATTEMPT, CONTENT_TYPE, EVENT, NONCE, PROGRESS, RUN_AT, STARTED_AT, WORKER,
+    AT, ATTEMPT, CONTENT_TYPE, EVENT, NONCE, PROGRESS, RUN_AT, SEQUENCE, STARTED_AT, VALUE_DROPPED,
+    WORKER,
 };
 
 /// What an event says.
@@ -112,6 +113,10 @@ pub struct JobEvent {
     pub at: DateTime<Utc>,
     /// The enqueue it belongs to.
     pub nonce: Option<String>,
+    /// The stream sequence of the job's message: tells a redelivered job that it is done already.
+    pub sequence: Option<u64>,
+    /// Why there is no value although the handler returned one.
+    pub value_dropped: Option<String>,
     /// When the job runs next, for `retrying` and `snoozed`.
     pub run_at: Option<DateTime<Utc>>,
     /// How far the job is, from 0 to 1, for `progress`.
@@ -137,6 +142,8 @@ impl JobEvent {
             started_at: None,
             at,
             nonce: None,
+            sequence: None,
+            value_dropped: None,
             run_at: None,
             progress: None,
             content_type: None,
@@ -156,6 +163,12 @@ impl JobEvent {
         }
         if let Some(nonce) = &self.nonce {
             headers.insert(NONCE, nonce.as_str());
+        }
+        if let Some(sequence) = self.sequence {
+            headers.insert(SEQUENCE, sequence.to_string());
+        }
+        if let Some(reason) = &self.value_dropped {
+            headers.insert(VALUE_DROPPED, reason.as_str());
         }
         if let Some(run_at) = self.run_at {
             headers.insert(RUN_AT, write_time(run_at));
@@ -194,6 +207,8 @@ impl JobEvent {
             started_at: time(STARTED_AT)?,
             at: time(AT)?.ok_or_else(|| refused(AT, "", "a time (RFC 3339)"))?,
             nonce: header(headers, NONCE).map(str::to_owned),
+            sequence: header(headers, SEQUENCE).and_then(|value| value.parse().ok()),
+            value_dropped: header(headers, VALUE_DROPPED).map(str::to_owned),
             run_at: time(RUN_AT)?,
             progress,
             content_type: header(headers, CONTENT_TYPE).map(str::to_owned),
@@ -234,6 +249,7 @@ mod tests {
             event.run_at = Some(event.at);
             event.progress = Some(0.25);
             event.nonce = Some("n".into());
+            event.sequence = Some(7);
             event.body = "\"x\"".into();
             let read = JobEvent::decode(Some(&event.encode_headers()), event.body.clone()).unwrap();
             assert_eq!(read, event);

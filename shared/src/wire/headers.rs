@@ -34,6 +34,10 @@ pub const WORKER: &str = "Repull-Worker";
 pub const STARTED_AT: &str = "Repull-Started-At";
 /// When the event happened (RFC 3339).
 pub const AT: &str = "Repull-At";
+/// The stream sequence of the job's message that an event was published for.
+pub const SEQUENCE: &str = "Repull-Sequence";
+/// Why an outcome has no value although the handler returned one.
+pub const VALUE_DROPPED: &str = "Repull-Value-Dropped";
 /// Progress as a fraction from 0 to 1.
 pub const PROGRESS: &str = "Repull-Progress";
 /// Why a job is dead.

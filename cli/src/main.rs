@@ -1,2 +1,23 @@
-//! Stub.
-fn main() {}
+//! `repull`: the operator's command line.
+//!
+//! Parses, runs one command, and turns what became of it into an exit code: 0 done, 1 failed,
+//! 2 wrong usage. Data goes to stdout, everything else to stderr.
+
+mod cli;
+mod cmd;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cmd::run(cli).await {
+        Ok(code) => code,
+        Err(error) => ui::report::failure(&error),
+    }
+}

@@ -1,0 +1,41 @@
+//! The command line as clap reads it: global options and the tree of nouns and verbs.
+
+use clap::{Args, Parser, Subcommand};
+use repull::connect::ConnectArgs;
+
+use crate::cmd;
+
+/// Run, inspect and steer jobs over NATS JetStream.
+#[derive(Parser, Debug)]
+#[command(
+    name = "repull",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// Say more on stderr: once for what happens, twice for details (REPULL_LOG overrides)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+/// The nouns.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run a server, a scheduler and a worker in one process, for trying things out
+    Dev(Box<cmd::dev::DevArgs>),
+    /// Measure what this machine and these servers give
+    Bench(Box<cmd::bench::BenchArgs>),
+}

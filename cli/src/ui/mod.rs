@@ -1,0 +1,3 @@
+//! What people and programs see: tables, JSON, errors and hints.
+
+pub(crate) mod report;

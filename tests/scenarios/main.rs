@@ -1,1 +1,6 @@
-//! Stub.
+//! Scenarios: what Repull promises, shown with real servers, the real binaries and real faults.
+//!
+//! One test binary, one module per part. The names of the tests are the list of the promises; how
+//! to run and read them is in `docs/TESTING.md`.
+
+mod harness;

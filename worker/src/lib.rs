@@ -1,1 +1,4 @@
 //! Stub.
+
+#[doc(hidden)]
+pub mod engine;

@@ -1,0 +1,59 @@
+//! A normal form of the engine's state, for the model check.
+
+use super::{Counters, Engine, Millis, PullId};
+
+impl Engine {
+    /// The same state told relative to its own time, without what only counts up: two engines
+    /// that will behave alike from here on are then equal. Pulls are renamed by `rename`, which
+    /// must keep queue and lane.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn canonical(&self, rename: impl Fn(PullId) -> PullId) -> Self {
+        let now = self.now;
+        let mut engine = self.clone();
+        engine.now = Millis(0);
+        engine.counters = Counters::default();
+        engine.next_pull = 0;
+        engine.jobs.rebase(now);
+        engine.settling.rebase(now);
+        engine.leases.rebase(now);
+        engine.watchdog.rebase(now);
+        if let Some(drain) = &mut engine.drain {
+            drain.rebase(now);
+        }
+        for queue in &mut engine.queues {
+            queue.rebase(now);
+            for pull in queue.pulls.iter_mut() {
+                pull.id = rename(pull.id);
+            }
+        }
+        engine.hold_until = engine.hold_until.map(|until| until.since(now));
+        engine.quiet_until = engine.quiet_until.map(|until| until.since(now));
+        for moment in [
+            &mut engine.fresh_until,
+            &mut engine.pulse_at,
+            &mut engine.ask_at,
+        ] {
+            *moment = moment.since(now);
+        }
+        engine
+    }
+
+    /// The open pulls, for renaming.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn open_pulls(&self) -> Vec<PullId> {
+        self.queues
+            .iter()
+            .flat_map(|queue| queue.pulls.iter())
+            .map(|pull| pull.id)
+            .collect()
+    }
+
+    /// The time of the latest event.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+}

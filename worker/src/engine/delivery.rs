@@ -1,0 +1,140 @@
+//! The way of a job through the engine: delivered, started, finished, settled.
+
+use super::{CancelReason, Command, Engine, Epoch, Lane, Millis, QueueIx, Seq, Verdict};
+
+impl Engine {
+    pub(super) fn on_delivered(
+        &mut self,
+        epoch: Epoch,
+        lane: Lane,
+        queue: QueueIx,
+        seq: Seq,
+        pending: u64,
+    ) {
+        let promised = self.note_delivery(epoch, lane, queue, pending);
+        if let Some(job) = self.jobs.get_mut(seq) {
+            // Its handler runs: a second one must not. If the lease had been lost, the job is ours
+            // again, to be handed back when the handler has ended.
+            if job.lost {
+                job.regained_until = Some(self.fresh_until);
+            }
+            return;
+        }
+        if let Some(settle) = self.settling.get_mut(seq) {
+            if settle.verdict == Verdict::Settle {
+                settle.lease_until = settle.lease_until.max(self.fresh_until);
+                self.counters.acked_again += 1;
+                self.commands.push_back(Command::AckAgain { seq });
+                return;
+            }
+            self.settling.end(seq); // It was handed back, and here it is again.
+        }
+        if self.drain.is_some() || (!promised && self.slots.free() == 0) {
+            self.counters.refused += 1;
+            self.commands.push_back(Command::Refuse { seq });
+        } else if self.now >= self.fresh_until {
+            // The process slept for longer than a lease, and the job waited in its buffers: the
+            // server has given it to somebody else by now.
+            self.counters.stale_deliveries += 1;
+            self.commands.push_back(Command::Forget { seq });
+        } else {
+            self.counters.unpromised += u64::from(!promised);
+            self.start(queue, seq);
+        }
+    }
+
+    /// Accounts for a job that arrived; true if a pull of this epoch had promised it a slot.
+    fn note_delivery(&mut self, epoch: Epoch, lane: Lane, queue: QueueIx, pending: u64) -> bool {
+        let (now, current) = (self.now, epoch == self.epoch);
+        let lively_until = now + self.config.heartbeat_missed();
+        self.heard();
+        self.watchdog.on_fetched();
+        self.ask_at = now + self.config.reconcile;
+        for queue in &mut self.queues {
+            queue.starved_until = None;
+        }
+        let Some(queue) = self.queue_mut(queue) else {
+            return false;
+        };
+        queue.backlog = pending;
+        queue.backoff.reset();
+        queue.lively_until = lively_until;
+        let promised = current && queue.pulls.take(lane, lively_until);
+        if promised {
+            self.slots.withdraw(1);
+        }
+        promised
+    }
+
+    fn start(&mut self, queue: QueueIx, seq: Seq) {
+        self.slots.take();
+        self.jobs.start(seq, queue, self.fresh_until);
+        self.leases.cover(&self.config, self.now, self.fresh_until);
+        self.commands.push_back(Command::Start { seq });
+    }
+
+    pub(super) fn on_finished(&mut self, seq: Seq, verdict: Verdict) {
+        let was_full = self.slots.idle() == 0;
+        let Some(job) = self.jobs.finish(seq) else {
+            self.counters.unknown_finishes += 1;
+            return;
+        };
+        if !job.replaced {
+            self.slots.free_one();
+            if was_full {
+                self.watchdog.on_first_idle(&self.config, self.now);
+            }
+        }
+        if job.lost || self.now >= job.lease_until {
+            let ours = job.regained_until.is_some_and(|until| self.now < until);
+            self.commands.push_back(match ours {
+                true => Command::Refuse { seq },
+                false => Command::Forget { seq },
+            });
+        } else if verdict == Verdict::Abandon {
+            self.commands.push_back(Command::Forget { seq });
+        } else {
+            let due = self.now + self.config.confirm_timeout;
+            self.settling
+                .begin(seq, job.queue, verdict, job.lease_until, due);
+            self.commands.push_back(Command::Settle { seq, verdict });
+        }
+    }
+
+    pub(super) fn cancel(&mut self, seq: Seq, reason: CancelReason) {
+        let stuck_at = self.now + self.config.cancel_grace;
+        if self.jobs.cancel(seq, reason, stuck_at) {
+            self.commands
+                .push_back(Command::CancelHandler { seq, reason });
+        }
+    }
+
+    /// Reports the handlers that did not stop when asked to, and replaces their slots if told to.
+    pub(super) fn report_stuck(&mut self) {
+        while let Some((seq, replaced)) = self.jobs.next_stuck(self.now, self.config.replace_stuck)
+        {
+            if replaced {
+                self.slots.free_one();
+            }
+            self.counters.stuck += 1;
+            self.commands.push_back(Command::ReportStuck { seq });
+        }
+    }
+
+    /// Sends overdue acks again.
+    pub(super) fn confirm_overdue(&mut self) {
+        use super::settling::Overdue;
+        let next: Millis = self.now + self.config.confirm_timeout;
+        let mut seqs = Vec::new();
+        while let Some(overdue) = self.settling.next_overdue(self.now, next) {
+            match overdue {
+                Overdue::Confirm(seq) => seqs.push(seq),
+                Overdue::Forget(seq) => self.commands.push_back(Command::Forget { seq }),
+            }
+        }
+        if !seqs.is_empty() {
+            self.counters.confirms += seqs.len() as u64;
+            self.commands.push_back(Command::Confirm { seqs });
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Which queue gets the free slots: decided once per turn.
+//!
+//! A worker with one queue asks it for everything that is free, with a long pull. With several
+//! queues over one pool, a slot promised to a queue is kept from the others, so:
+//!
+//! - A queue known to have a backlog is *hot* and is promised as many slots as it has jobs, by
+//!   order or by weight, with short pulls: what it turns out not to need comes back soon.
+//! - While a queue is hot, the idle ones are *probed*: now and then a pull that does not wait asks
+//!   them for what they have. An empty, paused or limited queue so never holds a slot for longer
+//!   than one answer takes, and a queue that gets jobs is found within `probe_interval`.
+//! - When the hot queues have what they can use, each idle queue is watched by a *sentinel*, a
+//!   small pull that waits; other free slots stay in reserve. The first job that arrives tells
+//!   whether there are more. With fewer free slots than queues the sentinels are short and rotate.
+
+use super::status::PullKind;
+use super::{Engine, Millis, Order, QueueIx};
+
+impl Engine {
+    /// Promises free slots to pulls.
+    pub(super) fn refill(&mut self) {
+        if self.drain.is_some() || self.slots.free() == 0 || self.is_held() {
+            return;
+        }
+        if self.queues.len() == 1 {
+            self.pull_everything();
+        } else {
+            self.probe_idle_queues();
+            if !self.serve_hot_queues() {
+                self.post_sentinels();
+            }
+        }
+    }
+
+    /// Pulls wait for something that has its own timer: a new epoch, or settling jobs.
+    fn is_held(&self) -> bool {
+        self.settling.len() >= self.config.settling_max as usize
+            || self.hold_until.is_some_and(|until| self.now < until)
+    }
+
+    /// Whether a timer is armed that will open a pull when it is due, although none is open now.
+    pub(super) fn is_pull_delayed(&self) -> bool {
+        self.is_held() || self.queues.iter().all(|queue| !queue.is_eligible(self.now))
+    }
+
+    fn pull_everything(&mut self) {
+        let queue = &self.queues[0];
+        if queue.is_eligible(self.now) && queue.pulls.free_lane().is_some() {
+            let expires = self.config.pull_expires;
+            self.send_pull(QueueIx(0), self.slots.free(), PullKind::Wait(expires));
+        }
+    }
+
+    /// Looks at the idle queues that hot ones would otherwise hide: all of them by weight, those
+    /// ahead of the first hot one in strict order.
+    fn probe_idle_queues(&mut self) {
+        let now = self.now;
+        let Some(first_hot) = self.queues.iter().position(|queue| queue.is_hot(now)) else {
+            return;
+        };
+        let end = match self.config.order {
+            Order::Strict => first_hot,
+            Order::Weighted => self.queues.len(),
+        };
+        let is_due = |engine: &Self, index: usize| {
+            let queue = &engine.queues[index];
+            queue.backlog == 0
+                && queue.is_eligible(now)
+                && queue.pulls.is_empty()
+                && now >= queue.probe_at
+        };
+        let due = (0..end).filter(|index| is_due(self, *index)).count() as u32;
+        if due == 0 {
+            return;
+        }
+        let batch = (self.slots.free() / (due + 1)).max(1);
+        for index in 0..end {
+            if self.slots.free() > 0 && is_due(self, index) {
+                self.queues[index].probe_at = now + self.config.probe_interval;
+                self.send_pull(QueueIx(index as u16), batch, PullKind::Probe);
+            }
+        }
+    }
+
+    /// Deals the free slots out to the hot queues. True if they could use more than there is, or
+    /// more than their lanes carry at the moment.
+    fn serve_hot_queues(&mut self) -> bool {
+        match self.config.order {
+            Order::Strict => self.deal_in_order(),
+            Order::Weighted => self.deal_by_weight(),
+        }
+        let (now, expires) = (self.now, self.config.short_expires);
+        let mut more = false;
+        for index in 0..self.queues.len() {
+            let batch = std::mem::take(&mut self.queues[index].planned);
+            if batch > 0 {
+                self.send_pull(QueueIx(index as u16), batch, PullKind::Wait(expires));
+            }
+            more |= self.queues[index].is_hot(now) && self.queues[index].wants() > 0;
+        }
+        more
+    }
+
+    fn deal_in_order(&mut self) {
+        let (now, mut free) = (self.now, self.slots.free());
+        for queue in self.queues.iter_mut().filter(|queue| queue.is_hot(now)) {
+            if queue.pulls.free_lane().is_some() {
+                queue.planned = queue.wants().min(free);
+                free -= queue.planned;
+            }
+        }
+    }
+
+    /// Smooth weighted round robin: each unit goes to the queue that is furthest behind its share.
+    fn deal_by_weight(&mut self) {
+        let (now, config) = (self.now, &self.config);
+        for _ in 0..self.slots.free() {
+            let mut total = 0;
+            let mut best: Option<usize> = None;
+            for index in 0..self.queues.len() {
+                let queue = &mut self.queues[index];
+                if !queue.is_hot(now) || queue.wants() == 0 || queue.pulls.free_lane().is_none() {
+                    continue;
+                }
+                let weight = i64::from(config.queues[index].weight);
+                total += weight;
+                queue.credit += weight;
+                let credit = queue.credit;
+                if best.is_none_or(|best| credit > self.queues[best].credit) {
+                    best = Some(index);
+                }
+            }
+            let Some(best) = best else { break };
+            self.queues[best].credit -= total;
+            self.queues[best].planned += 1;
+        }
+    }
+
+    /// Puts a small waiting pull on each queue that has none.
+    fn post_sentinels(&mut self) {
+        let (now, count) = (self.now, self.queues.len());
+        let eligible = self.queues.iter().filter(|queue| queue.is_eligible(now));
+        let eligible = eligible.count() as u32;
+        let needs = |queue: &super::queue::Queue| queue.is_eligible(now) && queue.pulls.is_empty();
+        let mut needy = self.queues.iter().filter(|queue| needs(queue)).count() as u32;
+        let size = (self.slots.total() / (4 * count as u32)).max(1);
+        let expires = self.sentinel_expires(eligible);
+        let first = self.rotation;
+        for index in (0..count).map(|offset| (first + offset) % count) {
+            let free = self.slots.free();
+            if free == 0 {
+                break;
+            }
+            if needs(&self.queues[index]) {
+                // One at least is left for each queue still to come.
+                let batch = size.min(free.saturating_sub(needy - 1)).max(1);
+                needy -= 1;
+                self.rotation = (index + 1) % count;
+                self.send_pull(QueueIx(index as u16), batch, PullKind::Wait(expires));
+            }
+        }
+    }
+
+    /// The scarcer the slots, the shorter a queue may keep one without having a job for it.
+    fn sentinel_expires(&self, eligible: u32) -> Millis {
+        let (short, long) = (self.config.short_expires, self.config.sentinel_expires);
+        let idle = self.slots.idle();
+        if idle < eligible {
+            short
+        } else if idle < eligible * 2 {
+            (short * 4).min(long)
+        } else {
+            long
+        }
+    }
+}

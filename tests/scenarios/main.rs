@@ -4,3 +4,4 @@
 //! to run and read them is in `docs/TESTING.md`.
 
 mod harness;
+mod tidy;

@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt;
 use repull_tests::{
     Cluster, DEADLINE, FakeServer, Interceptor, Message, Metrics, NatsServer, Proxy, Toward,
-    Verdict, eventually, matches,
+    Verdict, World, eventually, matches,
 };
 
 async fn stream_with_one_message(client: &async_nats::Client, replicas: usize) {
@@ -294,4 +294,41 @@ fn metrics_are_read_as_prometheus_writes_them() {
     assert_eq!(metrics.sum("jobs_total", &[("queue", "a b")]), Some(3.0));
     assert_eq!(metrics.sum("jobs_total", &[("queue", "a")]), None);
     assert_eq!(metrics.value("slots"), 2.5);
+}
+
+#[tokio::test]
+async fn world_has_its_streams_when_it_starts() {
+    let world = World::builder().namespace("mine").start().await;
+    let streams: Vec<String> = world
+        .jetstream()
+        .stream_names()
+        .filter_map(async |name| name.ok())
+        .collect()
+        .await;
+    assert!(
+        streams.iter().any(|name| name == "MINE_JOBS"),
+        "{streams:?}"
+    );
+    assert!(!streams.iter().any(|name| name.starts_with("REPULL_")));
+}
+
+#[tokio::test]
+async fn world_of_a_cluster_keeps_its_streams_on_every_node() {
+    let world = World::builder().cluster(3).proxied().start().await;
+    world.cluster().wait_current("REPULL_JOBS").await;
+    assert_eq!(world.proxies().len(), 3);
+    let client = world.connect_to(&world.url()).await;
+    assert!(answers(client.nats(), DEADLINE).await);
+    let through: u64 = world.proxies().iter().map(Proxy::accepted).sum();
+    assert_eq!(through, 1);
+}
+
+#[tokio::test]
+async fn command_of_a_world_reports_its_exit_code_and_both_outputs() {
+    let world = World::builder().without_topology().start().await;
+    let version = world.cli(&["--version"]).await.success();
+    assert!(version.stdout.starts_with("repull "), "{version}");
+    let wrong = world.cli(&["--no-such-flag"]).await.code(2);
+    assert!(wrong.stdout.is_empty(), "{wrong}");
+    assert!(wrong.stderr.contains("no-such-flag"), "{wrong}");
 }

@@ -20,23 +20,28 @@ impl Engine {
             }
             return;
         }
-        if let Some(settle) = self.settling.get_mut(seq) {
-            if settle.verdict == Verdict::Settle {
-                settle.lease_until = settle.lease_until.max(self.fresh_until);
+        if let Some(settle) = self.settling.get(seq) {
+            if settle.verdict == Verdict::Settle && self.now < self.fresh_until {
+                let due = self.now + self.config.confirm_timeout;
+                self.settling.renew(seq, self.fresh_until, due);
+                self.leases.cover(&self.config, self.now, self.fresh_until);
                 self.counters.acked_again += 1;
                 self.commands.push_back(Command::AckAgain { seq });
                 return;
             }
+            if settle.verdict == Verdict::Settle {
+                return; // It waited here for too long: somebody else has it by now.
+            }
             self.settling.end(seq); // It was handed back, and here it is again.
         }
-        if self.drain.is_some() || (!promised && self.slots.free() == 0) {
-            self.counters.refused += 1;
-            self.commands.push_back(Command::Refuse { seq });
-        } else if self.now >= self.fresh_until {
+        if self.now >= self.fresh_until {
             // The process slept for longer than a lease, and the job waited in its buffers: the
-            // server has given it to somebody else by now.
+            // server has given it to somebody else by now, so not even a NAK may be sent.
             self.counters.stale_deliveries += 1;
             self.commands.push_back(Command::Forget { seq });
+        } else if self.drain.is_some() || (!promised && self.slots.free() == 0) {
+            self.counters.refused += 1;
+            self.commands.push_back(Command::Refuse { seq });
         } else {
             self.counters.unpromised += u64::from(!promised);
             self.start(queue, seq);

@@ -76,7 +76,7 @@ impl Engine {
     pub(super) fn stop_when_empty(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let quiet = self.slots.promised() == 0 || self.now >= drain.linger_until;
-        let empty = quiet && self.jobs.is_empty() && self.settling.is_empty();
+        let empty = quiet && self.jobs.is_empty() && self.settling.active() == 0;
         if !drain.stopped && (empty || self.now >= drain.end_at) {
             drain.stopped = true;
             self.commands.push_back(Command::Stopped);

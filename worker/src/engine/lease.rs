@@ -6,6 +6,9 @@ use super::{CancelReason, Command, Config, Engine, Millis, QueueIx, Seq, Verdict
 /// Unconfirmed keep-alives kept per queue; an older one would extend next to nothing.
 const BATCHES_MAX: usize = 4;
 
+/// How many times `ack_wait` a job stays known whose ack was not confirmed within its lease.
+const KNOWN_LEASES: u64 = 4;
+
 /// The keep-alive timer and what it sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Leases {
@@ -104,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Cancels the jobs whose lease is over, and forgets those that were only waiting for the
+    /// Cancels the jobs whose lease is over, and no longer acks those that only wait for the
     /// confirmation of their ack.
     fn give_up_lost(&mut self) {
         let now = self.now;
@@ -120,23 +123,55 @@ impl Engine {
             self.counters.leases_lost += 1;
             self.cancel(seq, CancelReason::LeaseLost);
         }
-        let over = self
-            .settling
-            .iter()
-            .filter(|(_, settle)| is_over(settle.lease_until));
-        let over: Vec<Seq> = over.map(|(seq, _)| seq).collect();
-        for seq in over {
-            self.counters.leases_lost += 1;
-            self.settling.end(seq);
-            self.commands.push_back(Command::Forget { seq });
-        }
+        self.let_settling_lapse();
         let running = self
             .jobs
             .iter()
             .filter(|(_, job)| !job.lost)
             .map(|(_, job)| job.lease_until);
-        let settling = self.settling.iter().map(|(_, settle)| settle.lease_until);
+        let settling = self.settling.iter().map(|(_, settle)| settle.ends_at());
         self.leases.floor = running.chain(settling).min();
+    }
+
+    /// Stops acking the jobs whose lease is over, and forgets them in the end. How many such jobs
+    /// are remembered is bounded; the oldest go first.
+    fn let_settling_lapse(&mut self) {
+        let now = self.now;
+        let over = self
+            .settling
+            .iter()
+            .filter(|(_, settle)| now >= settle.ends_at());
+        let over: Vec<(Seq, bool)> = over
+            .map(|(seq, settle)| {
+                (
+                    seq,
+                    settle.is_lapsed() || settle.verdict == Verdict::HandBack,
+                )
+            })
+            .collect();
+        let known_until = now + self.config.ack_wait * KNOWN_LEASES;
+        for (seq, forget) in over {
+            if forget {
+                self.settling.end(seq);
+                self.commands.push_back(Command::Forget { seq });
+            } else {
+                self.counters.leases_lost += 1;
+                self.settling.lapse(seq, known_until);
+            }
+        }
+        let excess = self
+            .settling
+            .lapsed()
+            .saturating_sub(self.config.settling_max as usize);
+        let lapsed = self
+            .settling
+            .iter()
+            .filter(|(_, settle)| settle.is_lapsed());
+        let oldest: Vec<Seq> = lapsed.map(|(seq, _)| seq).take(excess).collect();
+        for seq in oldest {
+            self.settling.end(seq);
+            self.commands.push_back(Command::Forget { seq });
+        }
     }
 
     /// Sends a keep-alive for each queue with jobs that have used up a third of their lease. The
@@ -144,7 +179,7 @@ impl Engine {
     fn send_keep_alives(&mut self) {
         let (now, third) = (self.now, self.config.ack_wait.fraction(1, 3));
         self.leases.batches.retain(|batch| now < batch.lease_until);
-        if self.jobs.is_empty() && self.settling.is_empty() {
+        if self.jobs.is_empty() && self.settling.active() == 0 {
             self.leases.batches.clear();
             self.leases.at = None;
             return;
@@ -186,6 +221,7 @@ impl Engine {
         let settling = self.settling.iter().filter(|(_, settle)| {
             settle.queue == queue
                 && settle.verdict == Verdict::Settle
+                && !settle.is_lapsed()
                 && settle.lease_until <= horizon
         });
         running

@@ -137,6 +137,12 @@ impl Engine {
         })
     }
 
+    /// What it was told at its start.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Takes in what happened. `now` never goes back (if it does, it is taken as unchanged).
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);

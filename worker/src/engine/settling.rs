@@ -1,7 +1,9 @@
 //! Jobs whose handlers ended and whose ack (or return) is not confirmed yet.
 //!
 //! Their slots are free again, but the server may still deliver them a second time: a second copy
-//! must find its twin here and be acked again instead of run again.
+//! must find its twin here and be acked again instead of run again. That holds beyond the end of
+//! the lease, since only then does the server deliver it: a job whose lease *lapsed* is no longer
+//! acked on our own account, but it stays known for a while in case it comes back to us.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,6 +17,19 @@ pub(super) struct Settle {
     pub(super) lease_until: Millis,
     /// When it is looked at again; tells its live entry in the order from old ones.
     due: Millis,
+    /// The lease is over: known until this moment, and not acked unless it comes back.
+    known_until: Option<Millis>,
+}
+
+impl Settle {
+    pub(super) fn is_lapsed(&self) -> bool {
+        self.known_until.is_some()
+    }
+
+    /// When its lease, or our memory of it, is over.
+    pub(super) fn ends_at(&self) -> Millis {
+        self.known_until.unwrap_or(self.lease_until)
+    }
 }
 
 /// All jobs that are being settled.
@@ -23,6 +38,8 @@ pub(super) struct Settling {
     jobs: BTreeMap<Seq, Settle>,
     /// By due time, which is also the order of entry. May hold entries that are over.
     order: VecDeque<(Millis, Seq)>,
+    /// How many of the jobs have lapsed.
+    lapsed: usize,
 }
 
 /// What to do with a job whose confirmation is overdue.
@@ -35,12 +52,18 @@ pub(super) enum Overdue {
 }
 
 impl Settling {
-    pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+    /// Jobs that are being settled, without those that lapsed.
+    pub(super) fn active(&self) -> usize {
+        self.jobs.len() - self.lapsed
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+    /// Jobs that lapsed and are still known.
+    pub(super) fn lapsed(&self) -> usize {
+        self.lapsed
+    }
+
+    pub(super) fn get(&self, seq: Seq) -> Option<&Settle> {
+        self.jobs.get(&seq)
     }
 
     pub(super) fn get_mut(&mut self, seq: Seq) -> Option<&mut Settle> {
@@ -59,33 +82,60 @@ impl Settling {
         lease_until: Millis,
         due: Millis,
     ) {
-        self.jobs.insert(
-            seq,
-            Settle {
-                queue,
-                verdict,
-                lease_until,
-                due,
-            },
-        );
+        let settle = Settle {
+            queue,
+            verdict,
+            lease_until,
+            due,
+            known_until: None,
+        };
+        let twin = self.jobs.insert(seq, settle);
+        assert!(twin.is_none(), "{seq:?} ran while it was being settled");
         self.order.push_back((due, seq));
     }
 
     /// Removes a job that is settled or no longer ours.
     pub(super) fn end(&mut self, seq: Seq) -> Option<Settle> {
         let settle = self.jobs.remove(&seq);
+        self.lapsed -= usize::from(settle.as_ref().is_some_and(Settle::is_lapsed));
         self.drop_old();
         settle
+    }
+
+    /// Notes the end of a job's lease: no more acks for it, but it stays known.
+    pub(super) fn lapse(&mut self, seq: Seq, known_until: Millis) {
+        let settle = self.jobs.get_mut(&seq).filter(|settle| !settle.is_lapsed());
+        settle.expect("an active job lapses").known_until = Some(known_until);
+        self.lapsed += 1;
+        self.drop_old();
+    }
+
+    /// A job that is being settled was delivered to us again: it is ours again.
+    pub(super) fn renew(&mut self, seq: Seq, lease_until: Millis, due: Millis) {
+        let settle = self.jobs.get_mut(&seq).expect("a known job is renewed");
+        settle.lease_until = settle.lease_until.max(lease_until);
+        if settle.known_until.take().is_some() {
+            settle.due = due;
+            self.lapsed -= 1;
+            self.order.push_back((due, seq));
+        }
     }
 
     /// Drops the entries at the front of the order that no longer stand for a job.
     fn drop_old(&mut self) {
         while let Some((due, seq)) = self.order.front() {
-            if self.jobs.get(seq).is_some_and(|settle| settle.due == *due) {
+            if self.is_live(*due, *seq) {
                 break;
             }
             self.order.pop_front();
         }
+    }
+
+    /// Whether an entry of the order stands for a job, and not for an earlier time of it.
+    fn is_live(&self, due: Millis, seq: Seq) -> bool {
+        self.jobs
+            .get(&seq)
+            .is_some_and(|settle| settle.due == due && !settle.is_lapsed())
     }
 
     /// When the next confirmation is overdue.
@@ -100,8 +150,7 @@ impl Settling {
         self.order.pop_front();
         let settle = self.jobs.get_mut(&seq).expect("old entries are dropped");
         if settle.verdict == Verdict::HandBack {
-            self.jobs.remove(&seq);
-            self.drop_old();
+            self.end(seq);
             return Some(Overdue::Forget(seq));
         }
         settle.due = next;
@@ -112,28 +161,33 @@ impl Settling {
 
     /// Makes every ack due now: what was sent before a reconnect may never have arrived.
     pub(super) fn hurry(&mut self, now: Millis) {
-        self.drop_old();
-        let mut order = VecDeque::with_capacity(self.jobs.len());
-        for (due, seq) in self.order.drain(..) {
-            let Some(settle) = self.jobs.get_mut(&seq).filter(|settle| settle.due == due) else {
-                continue;
-            };
-            if settle.verdict == Verdict::Settle {
-                settle.due = settle.due.min(now);
+        let order = std::mem::take(&mut self.order);
+        for (due, seq) in order {
+            if self.is_live(due, seq) {
+                let settle = self
+                    .jobs
+                    .get_mut(&seq)
+                    .expect("a live entry stands for a job");
+                if settle.verdict == Verdict::Settle {
+                    settle.due = settle.due.min(now);
+                }
+                self.order.push_back((settle.due, seq));
             }
-            order.push_back((settle.due, seq));
         }
-        // Keeps the order sorted: acks that are due now come before the rest.
-        order.make_contiguous().sort_by_key(|(due, _)| *due);
-        self.order = order;
+        // Keeps the order sorted: acks that are due now come before returns.
+        self.order.make_contiguous().sort_by_key(|(due, _)| *due);
     }
 
     pub(super) fn rebase(&mut self, now: Millis) {
-        self.order
-            .retain(|(due, seq)| self.jobs.get(seq).is_some_and(|job| job.due == *due));
+        let order = std::mem::take(&mut self.order);
+        self.order = order
+            .into_iter()
+            .filter(|(due, seq)| self.is_live(*due, *seq))
+            .collect();
         for settle in self.jobs.values_mut() {
             settle.due = settle.due.since(now);
             settle.lease_until = settle.lease_until.since(now);
+            settle.known_until = settle.known_until.map(|until| until.since(now));
         }
         for (due, _) in &mut self.order {
             *due = due.since(now);
@@ -181,7 +235,7 @@ mod tests {
             settling.next_overdue(Millis(100), Millis(200)),
             Some(Overdue::Forget(Seq(1)))
         );
-        assert!(settling.is_empty());
+        assert_eq!(settling.active(), 0);
     }
 
     #[test]
@@ -197,6 +251,21 @@ mod tests {
         );
         settling.end(Seq(1));
         assert_eq!(settling.next_due(), Some(Millis(150)));
+    }
+
+    #[test]
+    fn a_lapsed_job_is_known_but_not_acked_until_it_comes_back() {
+        let mut settling = settling(&[1], Verdict::Settle);
+        settling.lapse(Seq(1), Millis(1_000));
+        assert_eq!(
+            (settling.active(), settling.lapsed(), settling.next_due()),
+            (0, 1, None)
+        );
+        settling.renew(Seq(1), Millis(1_500), Millis(700));
+        assert_eq!(
+            (settling.active(), settling.next_due()),
+            (1, Some(Millis(700)))
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Engine {
 
     /// Pulls wait for something that has its own timer: a new epoch, or settling jobs.
     fn is_held(&self) -> bool {
-        self.settling.len() >= self.config.settling_max as usize
+        self.settling.active() >= self.config.settling_max as usize
             || self.hold_until.is_some_and(|until| self.now < until)
     }
 

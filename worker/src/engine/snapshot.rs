@@ -88,7 +88,7 @@ impl Engine {
             slots: self.slots.total(),
             running: self.slots.running(),
             promised: self.slots.promised(),
-            settling: self.settling.len() as u32,
+            settling: self.settling.active() as u32,
             stuck: self.jobs.stuck(),
             draining: self.drain.is_some(),
             queues: queues.collect(),

@@ -126,12 +126,44 @@ fn a_job_that_is_being_settled_is_kept_until_confirmed() {
     bench.finish(1, Verdict::Settle);
     let kept = keep_alives(&bench.pass(5_000));
     assert_eq!(kept, [(0, vec![1])]);
-    let commands = bench.pass(10_000);
-    assert!(
-        commands.contains(&forget(1)),
-        "given up with its lease: {commands:?}"
-    );
+}
+
+#[test]
+fn a_job_whose_ack_was_not_confirmed_within_its_lease_is_acked_only_if_it_comes_back() {
+    let mut bench = Bench::single(1);
+    bench.job(1);
+    bench.finish(1, Verdict::Settle);
+    bench.pass(15_000);
     assert_eq!(bench.engine.snapshot().settling, 0);
+    let commands = bench.pass(30_000);
+    let confirms = commands
+        .iter()
+        .any(|command| matches!(command, Command::Confirm { .. }));
+    assert!(!confirms, "it may be somebody else's: {commands:?}");
+    assert_eq!(bench.job(1), [Command::AckAgain { seq: Seq(1) }]);
+    assert_eq!(bench.engine.snapshot().settling, 1);
+}
+
+#[test]
+fn a_job_whose_ack_was_never_confirmed_is_forgotten_in_the_end() {
+    let mut bench = Bench::single(1);
+    bench.job(1);
+    bench.finish(1, Verdict::Settle);
+    assert!(bench.pass(75_001).contains(&forget(1)));
+    assert_eq!(bench.job(1), [start(1)]);
+}
+
+#[test]
+fn a_job_that_was_done_and_waited_too_long_in_our_buffers_is_not_acked() {
+    let mut bench = Bench::single(2);
+    bench.job_of(0, 1, 0);
+    bench.finish(1, Verdict::Settle);
+    bench.now = Millis(20_000);
+    let commands = bench.job_of(0, 1, 0);
+    assert!(
+        !commands.contains(&Command::AckAgain { seq: Seq(1) }),
+        "{commands:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,309 @@
+//! Putting a worker together: what it serves, with which handlers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use repull::client::Client;
+use repull::id::{TaskName, WorkerId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::{Order, Problems, ServedQueue, WorkerConfig};
+use crate::metrics::SlotMonitor;
+use crate::run::{
+    Context, Handler, Layer, Next, Output, Registry, States, Task, TaskError, TaskOptions, layer,
+    layered, raw, typed,
+};
+
+/// A worker: pulls as many jobs as it has free slots, runs them, settles them, pulls again.
+///
+/// ```no_run
+/// use repull::client::Client;
+/// use repull::connect::Settings;
+/// use repull_worker::{Context, Shutdown, Worker};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Mail {
+///     to: String,
+///     subject: String,
+/// }
+///
+/// # struct Mailer;
+/// # impl Mailer {
+/// #     fn new() -> Self { Mailer }
+/// #     async fn send(&self, _: &Mail) -> Result<String, std::io::Error> { unimplemented!() }
+/// # }
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(&Settings::for_servers("nats://127.0.0.1:4222")).await?;
+/// let worker = Worker::builder(client)
+///     .queue("default")
+///     .slots(64)
+///     .state(Mailer::new())
+///     .task("mail.send", |context: Context, mail: Mail| async move {
+///         let receipt = context.state::<Mailer>()?.send(&mail).await?;
+///         Ok(receipt)
+///     })
+///     .build()?;
+/// worker.run(Shutdown::on_signals()?).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Worker {
+    pub(crate) client: Client,
+    pub(crate) config: WorkerConfig,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) monitor: SlotMonitor,
+}
+
+impl Worker {
+    /// Its slots, readable while it runs.
+    pub fn monitor(&self) -> SlotMonitor {
+        self.monitor.clone()
+    }
+
+    /// Starts to put a worker together, with the defaults of [`WorkerConfig`].
+    pub fn builder(client: Client) -> WorkerBuilder {
+        WorkerBuilder {
+            client,
+            config: WorkerConfig::default(),
+            queues: Vec::new(),
+            tasks: HashMap::new(),
+            layers: Vec::new(),
+            states: States::default(),
+            problems: Problems::default(),
+        }
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &WorkerConfig {
+        &self.config
+    }
+
+    /// What it can run.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("config", &self.config)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker in the making. What is wrong is reported by [`WorkerBuilder::build`], all at once.
+#[must_use]
+pub struct WorkerBuilder {
+    client: Client,
+    config: WorkerConfig,
+    queues: Vec<ServedQueue>,
+    tasks: HashMap<TaskName, Task>,
+    layers: Vec<Layer>,
+    states: States,
+    problems: Problems,
+}
+
+impl WorkerBuilder {
+    /// Takes everything from `config`; queues named by [`WorkerBuilder::queue`] replace its own.
+    pub fn config(mut self, config: WorkerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Serves a queue, written `name` or `name=weight`. Without any it serves `default`.
+    pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
+        match queue.as_ref().parse() {
+            Ok(queue) => self.queues.push(queue),
+            Err(error) => self.problems.say(format!("{error}")),
+        }
+        self
+    }
+
+    /// How queues with a backlog share the slots.
+    pub fn order(mut self, order: Order) -> Self {
+        self.config.order = order;
+        self
+    }
+
+    /// Jobs that may run at once, over all queues.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.config.slots = slots;
+        self
+    }
+
+    /// The id under which it is listed.
+    pub fn id(mut self, id: WorkerId) -> Self {
+        self.config.id = id;
+        self
+    }
+
+    /// How long running jobs may go on after a drain began.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// How long a handler may take to end by itself after its cancellation.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.config.cancel_grace = grace;
+        self
+    }
+
+    /// Gives all handlers a value, found by its type with [`Context::state`].
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        if !self.states.insert(state) {
+            let name = std::any::type_name::<T>();
+            self.problems.say(format!(
+                "state of type `{name}` is given twice, expected one of each type"
+            ));
+        }
+        self
+    }
+
+    /// Puts code around the handlers of all tasks, also of those that are added later. The first
+    /// layer is the outermost.
+    ///
+    /// ```no_run
+    /// use std::time::Instant;
+    /// use repull_worker::{Context, Next, Worker};
+    ///
+    /// # fn example(client: repull::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(client)
+    ///     .layer(|context: Context, next: Next| async move {
+    ///         let started = Instant::now();
+    ///         let result = next.run(context.clone()).await;
+    ///         println!("{} took {:?}", context.job().task, started.elapsed());
+    ///         result
+    ///     })
+    ///     .task("echo", |_, value: serde_json::Value| async move { Ok(value) })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer<F, R>(mut self, around: F) -> Self
+    where
+        F: Fn(Context, Next) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Output, TaskError>> + Send + 'static,
+    {
+        self.layers.push(layer(around));
+        self
+    }
+
+    /// Handles the jobs of a task: JSON arguments in, a value out that is stored as JSON.
+    ///
+    /// Arguments that can't be read as `A` fail the job for good, with the field and the reason.
+    pub fn task<A, T, F, R>(self, name: impl AsRef<str>, handler: F) -> Self
+    where
+        F: Fn(Context, A) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<T, TaskError>> + Send + 'static,
+        A: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+    {
+        self.task_with(name, TaskOptions::default(), handler)
+    }
+
+    /// [`WorkerBuilder::task`] with options for its jobs.
+    pub fn task_with<A, T, F, R>(
+        self,
+        name: impl AsRef<str>,
+        options: TaskOptions,
+        handler: F,
+    ) -> Self
+    where
+        F: Fn(Context, A) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<T, TaskError>> + Send + 'static,
+        A: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+    {
+        self.handler(name.as_ref(), options, typed(handler))
+    }
+
+    /// Handles the jobs of a task whose arguments may be anything: the handler gets their bytes, and
+    /// their media type as `context.job().content_type`.
+    pub fn task_raw<T, F, R>(self, name: impl AsRef<str>, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<T, TaskError>> + Send + 'static,
+        T: Into<Output> + 'static,
+    {
+        self.task_raw_with(name, TaskOptions::default(), handler)
+    }
+
+    /// [`WorkerBuilder::task_raw`] with options for its jobs.
+    pub fn task_raw_with<T, F, R>(
+        self,
+        name: impl AsRef<str>,
+        options: TaskOptions,
+        handler: F,
+    ) -> Self
+    where
+        F: Fn(Context, Bytes) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<T, TaskError>> + Send + 'static,
+        T: Into<Output> + 'static,
+    {
+        self.handler(name.as_ref(), options, raw(handler))
+    }
+
+    /// Checks everything and makes the worker.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn build(mut self) -> Result<Worker, Problems> {
+        if !self.queues.is_empty() {
+            self.config.queues = self.queues;
+        }
+        if self.tasks.is_empty() && self.problems.is_empty() {
+            self.problems
+                .say("the worker has no task, expected at least one");
+        }
+        if let Err(problems) = self.config.validate() {
+            self.problems.extend(problems);
+        }
+        self.problems.into_result()?;
+        for task in self.tasks.values_mut() {
+            task.handler = layered(task.handler.clone(), &self.layers);
+        }
+        let registry = Registry::new(self.tasks, Arc::new(self.states), &self.config);
+        Ok(Worker {
+            client: self.client,
+            config: self.config,
+            registry: Arc::new(registry),
+            monitor: SlotMonitor::default(),
+        })
+    }
+
+    pub(crate) fn handler(mut self, name: &str, options: TaskOptions, handler: Handler) -> Self {
+        let name = match TaskName::new(name) {
+            Ok(name) => name,
+            Err(error) => {
+                self.problems.say(error.to_string());
+                return self;
+            }
+        };
+        if options.max_attempts == Some(0) {
+            self.problems
+                .add(format!("max_attempts of task `{name}`"), 0, "at least 1");
+        }
+        let task = Task { handler, options };
+        if self.tasks.insert(name.clone(), task).is_some() {
+            self.problems.add("task", name, "each task once");
+        }
+        self
+    }
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("config", &self.config)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
+}

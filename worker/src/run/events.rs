@@ -1,0 +1,223 @@
+//! Progress and log lines of a running job, published as events of the job.
+//!
+//! A handler may tell as much as it likes: what it tells is kept, the latest progress and the end of
+//! the log, and one short-lived task per job publishes it, at most twice a second. When the attempt
+//! ends, what is left of the log is published before the ending is known to anybody, and nothing is
+//! after: the last event of a job must be its outcome.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use repull::clock;
+use repull::wire::{Address, EventKind, JobEvent, Place};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use super::Context;
+use super::context::Inner;
+
+/// The shortest time between two publishes of one job.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The most log text in one event; of more, the end is kept.
+const LOG_BYTES_MAX: usize = 8 * 1024;
+
+/// How long the end of an attempt waits for its last events. They only wait where the connection is
+/// down, and then a slot is worth more than a log line.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What a job has to tell.
+pub(super) struct Events {
+    /// Where the publishing task is spawned; none where the job's results are off.
+    runtime: Option<Handle>,
+    state: Mutex<State>,
+    /// Tells the publishing task that the attempt has ended.
+    closing: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    progress: Option<(f64, String)>,
+    log: String,
+    /// Bytes of the log that were dropped before `log` since the last publish.
+    log_bytes_cut: usize,
+    last_publish: Option<Instant>,
+    publisher: Option<AbortOnDropHandle<()>>,
+    is_closed: bool,
+}
+
+impl Events {
+    pub(super) fn new(keep: bool) -> Self {
+        Self {
+            runtime: keep.then(Handle::current),
+            state: Mutex::default(),
+            closing: Notify::new(),
+        }
+    }
+
+    pub(super) fn progress(context: &Arc<Inner>, fraction: f64, text: String) {
+        Self::tell(context, |state| state.progress = Some((fraction, text)));
+    }
+
+    pub(super) fn log(context: &Arc<Inner>, line: &str) {
+        debug!(target: "repull_worker::job", job = %context.attempt.job.id, "{line}");
+        Self::tell(context, |state| state.push_line(line));
+    }
+
+    /// Changes what is to be told and sees to it that it will be.
+    fn tell(context: &Arc<Inner>, change: impl FnOnce(&mut State)) {
+        let events = &context.events;
+        let Some(runtime) = &events.runtime else {
+            return;
+        };
+        let mut state = events.lock();
+        if state.is_closed {
+            return;
+        }
+        change(&mut state);
+        if state.publisher.is_none() {
+            let publisher = runtime.spawn(publish(context.clone()));
+            state.publisher = Some(AbortOnDropHandle::new(publisher));
+        }
+    }
+
+    /// Closes the events of `context` at the latest when the guard is dropped.
+    pub(super) fn close_on_drop(context: &Context) -> Closing {
+        Closing {
+            context: context.inner.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the events of an attempt.
+pub(super) struct Closing {
+    context: Arc<Inner>,
+}
+
+impl Closing {
+    /// Publishes what is left of the log, where `flush` says so, and nothing after that.
+    pub(super) async fn close(self, flush: bool) {
+        let events = &self.context.events;
+        let publisher = {
+            let mut state = events.lock();
+            state.is_closed = true;
+            // The outcome that follows says more than any progress.
+            state.progress = None;
+            state.publisher.take()
+        };
+        let Some(publisher) = publisher.filter(|_| flush) else {
+            return;
+        };
+        events.closing.notify_one();
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, publisher).await;
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let mut state = self.context.events.lock();
+        state.is_closed = true;
+        state.publisher = None;
+    }
+}
+
+impl State {
+    fn push_line(&mut self, line: &str) {
+        self.log.push_str(line);
+        self.log.push('\n');
+        if self.log.len() > 2 * LOG_BYTES_MAX {
+            self.cut_log();
+        }
+    }
+
+    /// Drops the log's beginning, up to the end of a line where there is one.
+    fn cut_log(&mut self) {
+        let Some(mut surplus) = self.log.len().checked_sub(LOG_BYTES_MAX) else {
+            return;
+        };
+        while !self.log.is_char_boundary(surplus) {
+            surplus += 1;
+        }
+        if let Some(end) = self.log[surplus..self.log.len() - 1].find('\n') {
+            surplus += end + 1;
+        }
+        self.log_bytes_cut += surplus;
+        self.log.drain(..surplus);
+    }
+
+    fn take_log(&mut self) -> Option<String> {
+        if self.log.is_empty() {
+            return None;
+        }
+        self.cut_log();
+        let log = std::mem::take(&mut self.log);
+        Some(match std::mem::take(&mut self.log_bytes_cut) {
+            0 => log,
+            cut => format!("({cut} bytes before this are left out)\n{log}"),
+        })
+    }
+}
+
+/// Publishes what there is to tell until nothing is left, and ends.
+async fn publish(context: Arc<Inner>) {
+    loop {
+        let due = {
+            let state = context.events.lock();
+            if state.is_closed {
+                None
+            } else {
+                state.last_publish.map(|last| last + INTERVAL)
+            }
+        };
+        if let Some(due) = due {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = context.events.closing.notified() => {}
+            }
+        }
+        let (progress, log) = {
+            let mut state = context.events.lock();
+            let told = (state.progress.take(), state.take_log());
+            if told == (None, None) {
+                // Dropping its own handle would abort a task that is ending anyway.
+                state.publisher = None;
+                return;
+            }
+            state.last_publish = Some(Instant::now());
+            told
+        };
+        if let Some(log) = log {
+            send(&context, EventKind::Log, None, log).await;
+        }
+        if let Some((fraction, text)) = progress {
+            send(&context, EventKind::Progress, Some(fraction), text).await;
+        }
+    }
+}
+
+async fn send(context: &Inner, kind: EventKind, progress: Option<f64>, text: String) {
+    let attempt = &context.attempt;
+    let job = &attempt.job;
+    let address = Address {
+        lane: job.lane(),
+        task: job.task.clone(),
+        id: job.id.clone(),
+    };
+    let mut event = JobEvent::new(kind, attempt.number, attempt.worker.as_str(), clock::now());
+    event.started_at = Some(attempt.started_at);
+    event.nonce.clone_from(&job.nonce);
+    event.progress = progress;
+    let subject = address.subject(context.client.namespace(), Place::Results);
+    let nats = context.client.nats();
+    let published = nats.publish_with_headers(subject, event.encode_headers(), text.into());
+    if let Err(error) = published.await {
+        debug!(job = %job.id, %error, "an event was not published");
+    }
+}

@@ -15,15 +15,31 @@
 //! # }
 //! ```
 
+mod cancel;
+mod dead;
 mod enqueue;
+mod entries;
+mod inflight;
+mod jobs;
+mod list;
 mod outcome;
 mod publish;
+mod queues;
+mod scan;
+mod view;
+mod workers;
 
 use std::fmt::Display;
 use std::sync::Arc;
 
+pub use cancel::{CLIENT, Cancelled};
+pub use dead::{DeadFilter, DeadJob, DeadListing, Edit};
 pub use enqueue::{EnqueueError, Enqueued, PIPELINE_WINDOW};
+pub use list::{JobFilter, LATER_SCANNED_MAX, Listing};
 pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
+
+pub use queues::{ConsumerView, LaneView, QueueView};
+pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 
 use crate::connect::{ConnectError, Connection, Settings};
 use crate::id::{InvalidName, Namespace};

@@ -53,7 +53,7 @@ impl Place {
 }
 
 /// What a subject says of a job: its lane, task and id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// Queue and priority.
     pub lane: Lane,

@@ -1,4 +1,34 @@
-//! Stub.
+//! Repull's worker, in the order in which a job meets it.
+//!
+//! `inbox` brings what pulls are answered; [`engine`] (pure) decides who gets a slot; `job_task`
+//! carries one job through [`run`], and `settle` tells the broker how it ended; `driver` is the loop
+//! around them: slots that come free in a turn are promised to a new pull at the end of that turn.
+//!
+//! [`Worker::builder`] is where users start.
 
+mod beacon;
+mod builder;
+pub mod config;
+mod control;
+mod crew;
+mod delivery;
+mod driver;
 #[doc(hidden)]
 pub mod engine;
+mod error;
+mod inbox;
+mod job_task;
+mod lanes;
+mod metrics;
+pub mod run;
+mod settle;
+mod shutdown;
+mod status;
+mod worker_run;
+
+pub use builder::{Worker, WorkerBuilder};
+pub use config::WorkerConfig;
+pub use error::{Error, chain};
+pub use metrics::{SlotMonitor, SlotStats};
+pub use run::{Context, Next, Output, TaskError, TaskOptions};
+pub use shutdown::Shutdown;

@@ -1,0 +1,102 @@
+//! One delivery of a job: what its ack subject says.
+//!
+//! `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<timestamp>.<pending>`,
+//! and in the longer form two tokens (domain and account) before the stream and any number after
+//! (nats-architecture-and-design, ADR-15).
+
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+
+/// A job as it came from the server, not looked into yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    /// The job's subject.
+    pub(crate) subject: Subject,
+    /// Its headers.
+    pub(crate) headers: Option<HeaderMap>,
+    /// Its body.
+    pub(crate) body: Bytes,
+    /// Where acks for this delivery go.
+    pub(crate) ack: Subject,
+    /// What the ack subject says.
+    pub(crate) info: DeliveryInfo,
+}
+
+/// The numbers in an ack subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeliveryInfo {
+    /// How often the message has been delivered, this time included.
+    pub(crate) deliveries: u32,
+    /// Its sequence in the stream.
+    pub(crate) sequence: u64,
+    /// When it was stored, in nanoseconds since the Unix epoch, by the server's clock.
+    pub(crate) stored_at_ns: i64,
+    /// Messages of the consumer that have not been delivered.
+    pub(crate) pending: u64,
+}
+
+impl DeliveryInfo {
+    /// Reads an ack subject; returns the consumer's name too.
+    pub(crate) fn parse(ack: &str) -> Option<(&str, Self)> {
+        let mut tokens = [""; 10];
+        let mut count = 0;
+        for token in ack.strip_prefix("$JS.ACK.")?.split('.') {
+            if count < tokens.len() {
+                tokens[count] = token;
+            }
+            count += 1;
+        }
+        // Without the two prefix tokens there are exactly seven.
+        let rest = match count {
+            7 => &tokens[..7],
+            9.. => &tokens[2..9],
+            _ => return None,
+        };
+        let info = Self {
+            deliveries: rest[2].parse().ok()?,
+            sequence: rest[3].parse().ok()?,
+            stored_at_ns: rest[5].parse().ok()?,
+            pending: rest[6].parse().ok()?,
+        };
+        Some((rest[1], info))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_ack_subjects_are_read() {
+        let expected = DeliveryInfo {
+            deliveries: 2,
+            sequence: 31,
+            stored_at_ns: 1_700,
+            pending: 9,
+        };
+        for ack in [
+            "$JS.ACK.REPULL_JOBS.default.2.31.7.1700.9",
+            "$JS.ACK._.ACCHASH.REPULL_JOBS.default.2.31.7.1700.9",
+            "$JS.ACK.hub.ACCHASH.REPULL_JOBS.default.2.31.7.1700.9.random",
+        ] {
+            assert_eq!(
+                DeliveryInfo::parse(ack),
+                Some(("default", expected)),
+                "{ack}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_ack_subject_is_refused() {
+        for bad in [
+            "",
+            "_INBOX.x",
+            "$JS.ACK.a.b.c",
+            "$JS.ACK.s.c.x.1.1.1.1",
+            "$JS.ACK.s.c.1.1.1.1",
+        ] {
+            assert_eq!(DeliveryInfo::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! How well the slots are used: counted by the loop as it turns.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use repull::wire::EventKind;
+
+use super::Driver;
+use crate::engine::{QueueIx, Snapshot, Verdict};
+use crate::metrics::{OutcomeLabels, QueueLabel, SlotMonitor, SlotStats, TaskLabels};
+
+/// Sums up slots over time, and measures how long free ones wait.
+pub(super) struct SlotClock {
+    monitor: SlotMonitor,
+    stats: SlotStats,
+    updated: Instant,
+    backlog: bool,
+    /// When slots came free that have no next job yet, while jobs were known to wait.
+    freed: VecDeque<Instant>,
+}
+
+impl SlotClock {
+    pub(super) fn new(monitor: SlotMonitor, slots: u32) -> Self {
+        let stats = SlotStats {
+            slots,
+            ..SlotStats::default()
+        };
+        Self {
+            monitor,
+            stats,
+            updated: Instant::now(),
+            backlog: false,
+            freed: VecDeque::new(),
+        }
+    }
+
+    /// Takes the engine's state at the end of a turn.
+    pub(super) fn update(&mut self, snapshot: &Snapshot) {
+        let now = Instant::now();
+        let passed = now.duration_since(self.updated);
+        self.updated = now;
+        let stats = &mut self.stats;
+        if self.backlog {
+            stats.backlog += passed;
+            stats.backlog_busy += passed * stats.running;
+        }
+        stats.running = snapshot.running;
+        stats.promised = snapshot.promised;
+        stats.settling = snapshot.settling;
+        stats.stuck = snapshot.stuck;
+        stats.draining = snapshot.draining;
+        stats.held_max = stats.held_max.max(snapshot.running + snapshot.promised);
+        let counters = &snapshot.counters;
+        stats.watchdog = [
+            counters.watchdog_new_epochs,
+            counters.watchdog_reconnects,
+            counters.watchdog_exits,
+        ];
+        self.backlog = !snapshot.draining && has_backlog(snapshot);
+        if !self.backlog {
+            self.freed.clear();
+        }
+        self.monitor.write(self.stats);
+    }
+
+    /// A slot came free.
+    pub(super) fn freed(&mut self, backlog: bool) {
+        if backlog && self.freed.len() < self.stats.slots as usize {
+            self.freed.push_back(Instant::now());
+        }
+    }
+
+    /// A job came from the server.
+    pub(super) fn delivered(&mut self) {
+        self.stats.last_delivery = Some(chrono::Utc::now());
+    }
+
+    /// A job takes a slot; how long that slot waited, where jobs waited too.
+    pub(super) fn started_one(&mut self) -> Option<Duration> {
+        self.stats.started += 1;
+        let waited = self.freed.pop_front()?.elapsed();
+        self.stats.refill_max = self.stats.refill_max.max(waited);
+        Some(waited)
+    }
+
+    pub(super) fn started(&self) -> u64 {
+        self.stats.started
+    }
+
+    pub(super) fn stats(&self) -> SlotStats {
+        self.stats
+    }
+}
+
+fn has_backlog(snapshot: &Snapshot) -> bool {
+    snapshot
+        .queues
+        .iter()
+        .any(|queue| queue.backlog > 0 && !queue.paused)
+}
+
+impl Driver {
+    pub(super) fn engine_has_backlog(&self) -> bool {
+        self.slots.backlog
+    }
+
+    pub(super) fn count_start(&self, lane: &str, stored_at_ns: i64, refill: Option<Duration>) {
+        let waited_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0) - stored_at_ns;
+        // The two clocks may differ; a job never waited for less than nothing.
+        let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
+        let queue = QueueLabel {
+            queue: lane.to_owned(),
+        };
+        self.metrics
+            .wait_seconds
+            .get_or_create(&queue)
+            .observe(waited.as_secs_f64());
+        if let Some(refill) = refill {
+            self.metrics.refill_seconds.observe(refill.as_secs_f64());
+        }
+    }
+
+    pub(super) fn count_end(
+        &self,
+        queue: QueueIx,
+        _started: Option<(Instant, DateTime<Utc>)>,
+        ran: Option<(repull::id::TaskName, Duration)>,
+        kind: Option<EventKind>,
+        verdict: Verdict,
+    ) {
+        let Some(lane) = self.lanes.get(queue) else {
+            return;
+        };
+        let known = ran
+            .as_ref()
+            .filter(|(task, _)| self.crew.registry.find(task).is_some());
+        let task = known
+            .map_or("unknown", |(task, _)| task.as_str())
+            .to_owned();
+        let queue = lane.name.clone();
+        let outcome = match (kind, verdict) {
+            (_, Verdict::HandBack) => "handed_back",
+            (_, Verdict::Abandon) => "lease_lost",
+            (Some(kind), _) => kind.as_str(),
+            (None, _) => "superseded",
+        };
+        if let Some((_, ran)) = ran {
+            self.metrics
+                .run_seconds
+                .get_or_create(&QueueLabel {
+                    queue: queue.clone(),
+                })
+                .observe(ran.as_secs_f64());
+        }
+        self.metrics
+            .started
+            .get_or_create(&TaskLabels {
+                queue: queue.clone(),
+                task: task.clone(),
+            })
+            .inc();
+        self.metrics
+            .finished
+            .get_or_create(&OutcomeLabels {
+                queue,
+                task,
+                outcome,
+            })
+            .inc();
+    }
+}

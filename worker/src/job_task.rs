@@ -1,0 +1,282 @@
+//! The task that carries one delivered job from its bytes to the plan that settles it.
+//!
+//! Everything that costs time or may go wrong with one job happens here, off the worker's loop:
+//! reading the message, asking whether a redelivered job is done already, the handler itself, and
+//! writing what is to be published. Whatever happens, the loop is told exactly once that the
+//! attempt is over; that is what frees the slot.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use repull::clock;
+use repull::job::Job;
+use repull::wire::{self, Address, Place};
+use tokio::sync::mpsc;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use crate::crew::Crew;
+use crate::delivery::Delivery;
+use crate::engine::Verdict;
+use crate::run::{self, Attempt, Cancel, CancelReason, Ending, ProgressCell};
+use crate::settle::{self, Plan};
+
+/// The end of an attempt, for the loop.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) sequence: u64,
+    pub(crate) verdict: Verdict,
+    /// What settles it; none where nothing is to be said to the broker.
+    pub(crate) plan: Option<Plan>,
+    /// How long the handler ran, and for which task; none where it did not.
+    pub(crate) ran: Option<(repull::id::TaskName, Duration)>,
+}
+
+/// A delivered job and what its task needs.
+pub(crate) struct JobTask {
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) delivery: Arc<Delivery>,
+    /// The lane it came from.
+    pub(crate) lane: String,
+    pub(crate) cancel: Cancel,
+    pub(crate) progress: Arc<ProgressCell>,
+}
+
+/// Tells the loop that the attempt is over even where the task panics or is dropped.
+struct Report {
+    done: mpsc::UnboundedSender<Done>,
+    sequence: u64,
+    told: bool,
+}
+
+impl Report {
+    fn tell(mut self, done: Done) {
+        self.told = true;
+        // The loop is gone only when the worker has stopped.
+        let _ = self.done.send(done);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.told {
+            let done = Done {
+                sequence: self.sequence,
+                verdict: Verdict::Abandon,
+                plan: None,
+                ran: None,
+            };
+            let _ = self.done.send(done);
+        }
+    }
+}
+
+impl JobTask {
+    /// Starts the task. Its end arrives on `done`, exactly once. As many can be under way as there
+    /// are slots, so the channel needs no bound of its own.
+    pub(crate) fn spawn(self, done: mpsc::UnboundedSender<Done>) {
+        let report = Report {
+            done,
+            sequence: self.delivery.info.sequence,
+            told: false,
+        };
+        tokio::spawn(async move {
+            let done = self.carry().await;
+            report.tell(done);
+        });
+    }
+
+    async fn carry(self) -> Done {
+        let sequence = self.delivery.info.sequence;
+        let namespace = self.crew.client.namespace();
+        let Delivery {
+            subject,
+            headers,
+            body,
+            ..
+        } = &*self.delivery;
+        let job = match wire::decode(
+            namespace,
+            Place::Jobs,
+            subject,
+            headers.as_ref(),
+            body.clone(),
+        ) {
+            Ok(job) => job,
+            Err(error) => {
+                warn!(%subject, %error, "a message is no job; moving it to the dead");
+                let reason = error.to_string();
+                let plan = settle::dead_on_arrival(
+                    namespace,
+                    &self.lane,
+                    &self.delivery,
+                    &reason,
+                    clock::now(),
+                );
+                return Done {
+                    sequence,
+                    verdict: Verdict::Settle,
+                    plan: Some(plan),
+                    ran: None,
+                };
+            }
+        };
+        self.carry_job(Arc::new(job)).await
+    }
+
+    async fn carry_job(self, job: Arc<Job>) -> Done {
+        let sequence = self.delivery.info.sequence;
+        let number = job
+            .attempts_used
+            .saturating_add(self.delivery.info.deliveries);
+        let settle = |plan: Plan| Done {
+            sequence,
+            verdict: Verdict::Settle,
+            plan: Some(plan),
+            ran: None,
+        };
+        let policy = self.crew.policy(&job);
+        let max_attempts = policy.max_attempts(&job);
+        let started_at = clock::now();
+        let subject = settle::Subject {
+            namespace: self.crew.client.namespace(),
+            worker: &self.crew.worker,
+            job: &job,
+            sequence,
+            attempt: number,
+            started_at,
+            policy,
+            value_bytes_max: self.crew.value_bytes_max,
+        };
+        if self.delivery.info.deliveries > 1 && self.is_superseded(&job).await {
+            debug!(job = %job.id, task = %job.task, "delivered again although it is done or elsewhere; letting it go");
+            return settle(settle::plan(&subject, Ending::Superseded, started_at, 0.0));
+        }
+        if let Some(plan) = refuse_start(&subject, max_attempts, started_at) {
+            return settle(plan);
+        }
+        let attempt = Attempt {
+            job: job.clone(),
+            number,
+            max_attempts,
+            worker: self.crew.worker.clone(),
+            started_at,
+            cancel: self.cancel.clone(),
+            progress: self.progress.clone(),
+        };
+        let span = info_span!("job", job = %job.id, task = %job.task, queue = %job.queue, attempt = number, schedule = job.schedule.as_ref().map(tracing::field::display));
+        let clock_start = Instant::now();
+        let mut ending = run::attempt(&self.crew.registry, &self.crew.client, attempt)
+            .instrument(span.clone())
+            .await;
+        let ran = clock_start.elapsed();
+        if let Some(reason @ CancelReason::Requested(_)) = self.cancel.reason() {
+            // It ends cancelled even where the handler took no notice.
+            ending = Ending::Cancelled { reason };
+        }
+        span.in_scope(|| log_ending(&ending, ran));
+        let verdict = match &ending {
+            Ending::Cancelled {
+                reason: CancelReason::LeaseLost,
+            } => Verdict::Abandon,
+            Ending::Cancelled {
+                reason: CancelReason::Drain | CancelReason::Stop,
+            } => Verdict::HandBack,
+            _ => Verdict::Settle,
+        };
+        let plan = settle::plan(&subject, ending, clock::now(), fastrand::f64());
+        Done {
+            sequence,
+            verdict,
+            plan: Some(plan),
+            ran: Some((job.task.clone(), ran)),
+        }
+    }
+
+    /// Whether a redelivered message's job has been settled already, or has been put back or moved
+    /// on by a worker that died before its ack. Where the server can't be asked it runs again.
+    async fn is_superseded(&self, job: &Job) -> bool {
+        let (client, sequence) = (&self.crew.client, self.delivery.info.sequence);
+        let address = Address {
+            lane: job.lane(),
+            task: job.task.clone(),
+            id: job.id.clone(),
+        };
+        let subject = |place| address.subject(client.namespace(), place);
+        match client
+            .last_on_subject(Place::Jobs, &subject(Place::Jobs))
+            .await
+        {
+            // Put back (a newer message), or cancelled while it was on its way (none).
+            Ok(last) if last.as_ref().map(|message| message.sequence) != Some(sequence) => {
+                return true;
+            }
+            _ => {}
+        }
+        if let Ok(Some(event)) = client.last_event(&address).await
+            && event.sequence == Some(sequence)
+            && event.kind.is_outcome()
+        {
+            return true;
+        }
+        match client
+            .last_on_subject(Place::Later, &subject(Place::Later))
+            .await
+        {
+            Ok(Some(message)) => {
+                let headers = Some(&message.headers);
+                let later = wire::decode(
+                    client.namespace(),
+                    Place::Later,
+                    &message.subject,
+                    headers,
+                    message.payload.clone(),
+                );
+                later.is_ok_and(|later| {
+                    later.nonce == job.nonce && later.attempts_used > job.attempts_used
+                })
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The plan for a job that gets no attempt any more.
+fn refuse_start(
+    subject: &settle::Subject<'_>,
+    max_attempts: u32,
+    now: DateTime<Utc>,
+) -> Option<Plan> {
+    let (job, attempt) = (subject.job, subject.attempt);
+    if attempt > max_attempts {
+        let lost = attempt - 1 - job.attempts_used;
+        let error = format!(
+            "its worker was lost while it ran, {lost} times in a row; no attempt of {max_attempts} is left"
+        );
+        return Some(settle::given_up(subject, error, now));
+    }
+    if let Some(expires) = job.expires.filter(|expires| attempt == 1 && now > *expires) {
+        info!(job = %job.id, task = %job.task, %expires, "expired before it could start");
+        return Some(settle::plan(subject, Ending::Expired, now, 0.0));
+    }
+    if let Some(deadline) = job.deadline.filter(|deadline| now > *deadline) {
+        return Some(settle::given_up(
+            subject,
+            format!("its deadline {deadline} passed before it could start"),
+            now,
+        ));
+    }
+    None
+}
+
+fn log_ending(ending: &Ending, ran: Duration) {
+    match ending {
+        Ending::Succeeded { .. } => debug!(?ran, "succeeded"),
+        Ending::Snoozed { delay } => debug!(?ran, ?delay, "snoozed"),
+        Ending::Failed { error } | Ending::RetryIn { error, .. } => warn!(?ran, error, "failed"),
+        Ending::Permanent { error } => error!(?ran, error, "failed for good"),
+        Ending::Cancelled { reason } => info!(?ran, %reason, "cancelled"),
+        Ending::Expired | Ending::Superseded => debug!("not started"),
+        Ending::UnknownTask => warn!("no handler for this task here"),
+    }
+}

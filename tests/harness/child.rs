@@ -8,13 +8,16 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::Command;
 use tokio::sync::watch;
 
 use crate::reaper;
 
 const LINES_SHOWN: usize = 200;
+
+/// How often, a millisecond apart, a frozen process is looked at before we give up on it.
+const PAUSE_LOOKS: u32 = 10_000;
 
 /// Which of a child's outputs a line was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +125,30 @@ impl Child {
         let pid = pid.expect("a process number");
         kill_process(pid, signal)
             .unwrap_or_else(|error| panic!("cannot signal `{}`: {error}", self.name));
+    }
+
+    /// Freezes it (SIGSTOP), and returns when every one of its threads stands still: until then a
+    /// thread on another core could still answer somebody.
+    pub(crate) fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let process = WaitId::Pid(pid.expect("a process number"));
+        // Only looks: taking the status away is the business of whoever waits for the exit.
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        for _ in 0..PAUSE_LOOKS {
+            if matches!(waitid(process.clone(), look), Ok(Some(status)) if status.stopped())
+                || self.try_wait().is_some()
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("`{}` does not stand still after SIGSTOP", self.name);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(crate) fn resume(&mut self) {
+        self.signal(Signal::CONT);
     }
 
     /// The exit status, if it has ended.

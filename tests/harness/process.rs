@@ -172,12 +172,12 @@ impl Process {
 
     /// Freezes it (SIGSTOP).
     pub fn pause(&mut self) {
-        self.child.signal(Signal::STOP);
+        self.child.pause();
     }
 
     /// Lets it go on (SIGCONT).
     pub fn resume(&mut self) {
-        self.child.signal(Signal::CONT);
+        self.child.resume();
     }
 
     /// Whether it has not ended.

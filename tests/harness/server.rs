@@ -189,7 +189,7 @@ impl NatsServer {
     pub async fn stop(&mut self) {
         self.child.signal(Signal::TERM);
         // A frozen one would sleep through it.
-        self.child.signal(Signal::CONT);
+        self.child.resume();
         self.child.wait(DEADLINE).await;
     }
 
@@ -218,12 +218,12 @@ impl NatsServer {
 
     /// Freezes it (SIGSTOP): connections stay, nothing answers.
     pub fn pause(&mut self) {
-        self.child.signal(Signal::STOP);
+        self.child.pause();
     }
 
     /// Lets a frozen server go on (SIGCONT).
     pub fn resume(&mut self) {
-        self.child.signal(Signal::CONT);
+        self.child.resume();
     }
 
     /// Replaces the text given to [`NatsServerBuilder::config`] and lets the server read it

@@ -1,6 +1,6 @@
 //! A normal form of the engine's state, for the model check.
 
-use super::{Counters, Engine, Millis, PullId};
+use super::{Counters, Engine, Millis, PullId, QueueIx};
 
 impl Engine {
     /// The same state told relative to its own time, without what only counts up: two engines
@@ -18,6 +18,9 @@ impl Engine {
         engine.settling.rebase(now);
         engine.leases.rebase(now);
         engine.watchdog.rebase(now);
+        if let Some(slept) = &mut engine.slept {
+            slept.rebase(now);
+        }
         if let Some(drain) = &mut engine.drain {
             drain.rebase(now);
         }
@@ -48,6 +51,13 @@ impl Engine {
             .flat_map(|queue| queue.pulls.iter())
             .map(|pull| pull.id)
             .collect()
+    }
+
+    /// How many keep-alives were sent since this one, and it; zero if it no longer counts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn keep_alive_age(&self, queue: QueueIx, batch: u64) -> u64 {
+        self.leases.age(queue, batch)
     }
 
     /// The time of the latest event.

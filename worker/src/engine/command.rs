@@ -29,8 +29,8 @@ pub enum Command {
         /// The job.
         seq: Seq,
     },
-    /// Hand a job that was not started back to the server at once (NAK by its newest delivery),
-    /// and forget it. Never repeated.
+    /// Hand a job back that was not started (or was lost and regained), and forget it. Said once;
+    /// if it does not get through, the server delivers the job again by itself.
     Refuse {
         /// The job.
         seq: Seq,
@@ -58,16 +58,18 @@ pub enum Command {
         /// Why.
         reason: CancelReason,
     },
-    /// Settle a finished job: carry out its outcome, then ack it, or hand it back; report
-    /// [`Event::Settled`](super::Event::Settled) when that is confirmed.
+    /// Settle a finished job: carry out its outcome (for [`Verdict::HandBack`]: put it on its
+    /// queue again), then ack it; report [`Event::Settled`](super::Event::Settled) when the ack is
+    /// confirmed. May be repeated by [`Command::Confirm`], so no step may be a bare NAK: a second
+    /// one would take the job from its next worker.
     Settle {
         /// The job.
         seq: Seq,
         /// What becomes of it; never [`Verdict::Abandon`].
         verdict: Verdict,
     },
-    /// These jobs' settling is not confirmed yet: send the ack of each again (or go on with what
-    /// comes before the ack), and have each confirmed.
+    /// These jobs' settling is not confirmed yet: send the ack of each again (or what comes before
+    /// the ack, if that is not confirmed), and have each confirmed.
     Confirm {
         /// The jobs, oldest first.
         seqs: Vec<Seq>,

@@ -12,29 +12,28 @@ impl Engine {
         pending: u64,
     ) {
         let promised = self.note_delivery(epoch, lane, queue, pending);
+        let lease_until = self.lease_of(epoch);
         if let Some(job) = self.jobs.get_mut(seq) {
             // Its handler runs: a second one must not. If the lease had been lost, the job is ours
             // again, to be handed back when the handler has ended.
             if job.lost {
-                job.regained_until = Some(self.fresh_until);
+                job.regained_until = Some(lease_until);
             }
             return;
         }
-        if let Some(settle) = self.settling.get(seq) {
-            if settle.verdict == Verdict::Settle && self.now < self.fresh_until {
+        if self.settling.contains(seq) {
+            // It is done; only its ack is not known to have arrived. (If it waited here for too
+            // long, somebody else has it by now, and nothing is said about it.)
+            if self.now < lease_until {
                 let due = self.now + self.config.confirm_timeout;
-                self.settling.renew(seq, self.fresh_until, due);
-                self.leases.cover(&self.config, self.now, self.fresh_until);
+                self.settling.renew(seq, lease_until, due);
+                self.leases.cover(&self.config, self.now, lease_until);
                 self.counters.acked_again += 1;
                 self.commands.push_back(Command::AckAgain { seq });
-                return;
             }
-            if settle.verdict == Verdict::Settle {
-                return; // It waited here for too long: somebody else has it by now.
-            }
-            self.settling.end(seq); // It was handed back, and here it is again.
+            return;
         }
-        if self.now >= self.fresh_until {
+        if self.now >= lease_until {
             // The process slept for longer than a lease, and the job waited in its buffers: the
             // server has given it to somebody else by now, so not even a NAK may be sent.
             self.counters.stale_deliveries += 1;
@@ -44,7 +43,7 @@ impl Engine {
             self.commands.push_back(Command::Refuse { seq });
         } else {
             self.counters.unpromised += u64::from(!promised);
-            self.start(queue, seq);
+            self.start(queue, seq, lease_until);
         }
     }
 
@@ -71,10 +70,10 @@ impl Engine {
         promised
     }
 
-    fn start(&mut self, queue: QueueIx, seq: Seq) {
+    fn start(&mut self, queue: QueueIx, seq: Seq, lease_until: Millis) {
         self.slots.take();
-        self.jobs.start(seq, queue, self.fresh_until);
-        self.leases.cover(&self.config, self.now, self.fresh_until);
+        self.jobs.start(seq, queue, lease_until);
+        self.leases.cover(&self.config, self.now, lease_until);
         self.commands.push_back(Command::Start { seq });
     }
 
@@ -100,8 +99,7 @@ impl Engine {
             self.commands.push_back(Command::Forget { seq });
         } else {
             let due = self.now + self.config.confirm_timeout;
-            self.settling
-                .begin(seq, job.queue, verdict, job.lease_until, due);
+            self.settling.begin(seq, job.queue, job.lease_until, due);
             self.commands.push_back(Command::Settle { seq, verdict });
         }
     }
@@ -126,16 +124,12 @@ impl Engine {
         }
     }
 
-    /// Sends overdue acks again.
+    /// Settles again what is not confirmed in time.
     pub(super) fn confirm_overdue(&mut self) {
-        use super::settling::Overdue;
-        let next: Millis = self.now + self.config.confirm_timeout;
+        let next = self.now + self.config.confirm_timeout;
         let mut seqs = Vec::new();
-        while let Some(overdue) = self.settling.next_overdue(self.now, next) {
-            match overdue {
-                Overdue::Confirm(seq) => seqs.push(seq),
-                Overdue::Forget(seq) => self.commands.push_back(Command::Forget { seq }),
-            }
+        while let Some(seq) = self.settling.next_overdue(self.now, next) {
+            seqs.push(seq);
         }
         if !seqs.is_empty() {
             self.counters.confirms += seqs.len() as u64;

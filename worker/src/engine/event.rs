@@ -38,7 +38,7 @@ pub enum Event {
         /// What is to become of it.
         verdict: Verdict,
     },
-    /// The server confirmed the last thing that was said about a job (its ack, or its return).
+    /// The server confirmed the ack of a job that was to be settled.
     Settled {
         /// The job.
         seq: Seq,

@@ -1,7 +1,7 @@
 //! Keeping jobs: one timer per worker tells the server which jobs are still being worked on, and
 //! finds those whose lease is over.
 
-use super::{CancelReason, Command, Config, Engine, Millis, QueueIx, Seq, Verdict};
+use super::{CancelReason, Command, Config, Engine, Epoch, Millis, QueueIx, Seq};
 
 /// Unconfirmed keep-alives kept per queue; an older one would extend next to nothing.
 const BATCHES_MAX: usize = 4;
@@ -80,6 +80,14 @@ impl Leases {
         Some(batch)
     }
 
+    pub(super) fn age(&self, queue: QueueIx, number: u64) -> u64 {
+        let is_it = |batch: &&Batch| batch.queue == queue && batch.number == number;
+        self.batches
+            .iter()
+            .find(is_it)
+            .map_or(0, |batch| self.next_batch - batch.number)
+    }
+
     pub(super) fn rebase(&mut self, now: Millis) {
         self.at = self.at.map(|at| at.since(now));
         self.floor = self.floor.map(|floor| floor.since(now));
@@ -87,11 +95,68 @@ impl Leases {
             batch.lease_until = batch.lease_until.since(now);
             batch.repeat_at = batch.repeat_at.since(now);
             batch.next_at = batch.next_at.since(now);
+            batch.number = self.next_batch - batch.number;
         }
+        self.next_batch = 0;
+    }
+}
+
+/// Jobs that arrive after the process slept may have waited for all that time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Slept {
+    /// The last epoch of before.
+    epoch: Epoch,
+    /// The lease of what arrives from it.
+    lease_until: Millis,
+    /// All that had been waiting has arrived by this moment.
+    until: Millis,
+}
+
+impl Slept {
+    pub(super) fn rebase(&mut self, now: Millis) {
+        self.lease_until = self.lease_until.since(now);
+        self.until = self.until.since(now);
     }
 }
 
 impl Engine {
+    /// The lease of a job that arrives now. It may have waited since the end of the last turn,
+    /// or since before the process slept.
+    pub(super) fn lease_of(&self, epoch: Epoch) -> Millis {
+        match &self.slept {
+            Some(slept) if epoch <= slept.epoch => slept.lease_until.min(self.fresh_until),
+            _ => self.fresh_until,
+        }
+    }
+
+    /// Notices that the process did not run for a good part of a lease (suspended, stopped, or
+    /// starved of the processor) while jobs were on their way to it. Those have waited in buffers,
+    /// nobody knows how long, and jobs that arrive from a fresh inbox have not: so one is asked
+    /// for. Gaps of up to half a lease are covered by the first keep-alive.
+    pub(super) fn notice_sleep(&mut self) {
+        let lease = self.config.ack_wait;
+        if self
+            .slept
+            .as_ref()
+            .is_some_and(|slept| self.now >= slept.until)
+        {
+            self.slept = None;
+        }
+        let gap_max = lease.fraction(1, 2);
+        if self.slots.promised() == 0 || self.now + lease <= self.fresh_until + gap_max {
+            return;
+        }
+        let earlier = self.slept.take().map(|slept| slept.lease_until);
+        let lease_until = earlier.map_or(self.fresh_until, |earlier| earlier.min(self.fresh_until));
+        self.slept = Some(Slept {
+            epoch: self.epoch,
+            lease_until,
+            until: self.now + lease,
+        });
+        self.counters.sleeps += 1;
+        self.request_epoch();
+    }
+
     /// Looks through the jobs if a keep-alive or the end of a lease is due.
     pub(super) fn keep_jobs(&mut self) {
         if self
@@ -142,12 +207,7 @@ impl Engine {
             .iter()
             .filter(|(_, settle)| now >= settle.ends_at());
         let over: Vec<(Seq, bool)> = over
-            .map(|(seq, settle)| {
-                (
-                    seq,
-                    settle.is_lapsed() || settle.verdict == Verdict::HandBack,
-                )
-            })
+            .map(|(seq, settle)| (seq, settle.is_lapsed()))
             .collect();
         let known_until = now + self.config.ack_wait * KNOWN_LEASES;
         for (seq, forget) in over {
@@ -219,10 +279,7 @@ impl Engine {
             .iter()
             .filter(|(_, job)| job.queue == queue && !job.lost && job.lease_until <= horizon);
         let settling = self.settling.iter().filter(|(_, settle)| {
-            settle.queue == queue
-                && settle.verdict == Verdict::Settle
-                && !settle.is_lapsed()
-                && settle.lease_until <= horizon
+            settle.queue == queue && !settle.is_lapsed() && settle.lease_until <= horizon
         });
         running
             .map(|(seq, _)| seq)

@@ -69,7 +69,7 @@ pub use snapshot::{Counters, QueueSnapshot, Snapshot};
 
 use drain::Drain;
 use jobs::Jobs;
-use lease::Leases;
+use lease::{Leases, Slept};
 use queue::Queue;
 use settling::Settling;
 use slots::Slots;
@@ -97,7 +97,9 @@ pub struct Engine {
     next_pull: u64,
     /// Lease of a job that arrives now: it may have waited since the end of the last turn.
     fresh_until: Millis,
-    /// The end of a turn is never longer ago than this allows while jobs may arrive.
+    /// The process slept a while ago, so what arrives may be old.
+    slept: Option<Slept>,
+    /// While jobs may arrive, the engine is called at least this often: a longer gap is a sleep.
     pulse_at: Millis,
     /// When the server is asked for the backlog, if slots are still idle then.
     ask_at: Millis,
@@ -127,6 +129,7 @@ impl Engine {
             rotation: 0,
             next_pull: 1,
             fresh_until: config.ack_wait,
+            slept: None,
             pulse_at: config.ack_wait.fraction(1, 3),
             ask_at: config.reconcile,
             quiet_until: None,
@@ -146,7 +149,10 @@ impl Engine {
     /// Takes in what happened. `now` never goes back (if it does, it is taken as unchanged).
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.now = self.now.max(now);
-        self.stale = true;
+        let is_first_of_turn = !std::mem::replace(&mut self.stale, true);
+        if is_first_of_turn {
+            self.notice_sleep();
+        }
         if self
             .quiet_until
             .is_some_and(|quiet_until| self.now >= quiet_until)
@@ -272,6 +278,9 @@ impl Engine {
 
     /// Asks for a fresh inbox; pulls wait a moment for it, since the old ones become void with it.
     fn request_epoch(&mut self) {
+        if self.hold_until.is_some_and(|until| self.now < until) {
+            return; // One is on its way.
+        }
         self.counters.new_epochs += 1;
         self.hold_until = Some(self.now + self.config.pull_grace);
         self.commands.push_back(Command::NewEpoch);

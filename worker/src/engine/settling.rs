@@ -7,13 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Millis, QueueIx, Seq, Verdict};
+use super::{Millis, QueueIx, Seq};
 
 /// A job that is being settled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Settle {
     pub(super) queue: QueueIx,
-    pub(super) verdict: Verdict,
     pub(super) lease_until: Millis,
     /// When it is looked at again; tells its live entry in the order from old ones.
     due: Millis,
@@ -42,15 +41,6 @@ pub(super) struct Settling {
     lapsed: usize,
 }
 
-/// What to do with a job whose confirmation is overdue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
-    /// Send the ack again.
-    Confirm(Seq),
-    /// Let go of it: a NAK that comes twice would take the job from its next worker.
-    Forget(Seq),
-}
-
 impl Settling {
     /// Jobs that are being settled, without those that lapsed.
     pub(super) fn active(&self) -> usize {
@@ -62,8 +52,8 @@ impl Settling {
         self.lapsed
     }
 
-    pub(super) fn get(&self, seq: Seq) -> Option<&Settle> {
-        self.jobs.get(&seq)
+    pub(super) fn contains(&self, seq: Seq) -> bool {
+        self.jobs.contains_key(&seq)
     }
 
     pub(super) fn get_mut(&mut self, seq: Seq) -> Option<&mut Settle> {
@@ -74,17 +64,9 @@ impl Settling {
         self.jobs.iter().map(|(seq, settle)| (*seq, settle))
     }
 
-    pub(super) fn begin(
-        &mut self,
-        seq: Seq,
-        queue: QueueIx,
-        verdict: Verdict,
-        lease_until: Millis,
-        due: Millis,
-    ) {
+    pub(super) fn begin(&mut self, seq: Seq, queue: QueueIx, lease_until: Millis, due: Millis) {
         let settle = Settle {
             queue,
-            verdict,
             lease_until,
             due,
             known_until: None,
@@ -143,20 +125,16 @@ impl Settling {
         self.order.front().map(|(due, _)| *due)
     }
 
-    /// The next job whose confirmation is overdue; an ack is due again at `next`.
-    pub(super) fn next_overdue(&mut self, now: Millis, next: Millis) -> Option<Overdue> {
+    /// The next job whose confirmation is overdue; it is due again at `next`.
+    pub(super) fn next_overdue(&mut self, now: Millis, next: Millis) -> Option<Seq> {
         self.drop_old();
         let (_, seq) = *self.order.front().filter(|(due, _)| now >= *due)?;
         self.order.pop_front();
         let settle = self.jobs.get_mut(&seq).expect("old entries are dropped");
-        if settle.verdict == Verdict::HandBack {
-            self.end(seq);
-            return Some(Overdue::Forget(seq));
-        }
         settle.due = next;
         self.order.push_back((next, seq));
         self.drop_old();
-        Some(Overdue::Confirm(seq))
+        Some(seq)
     }
 
     /// Makes every ack due now: what was sent before a reconnect may never have arrived.
@@ -168,14 +146,10 @@ impl Settling {
                     .jobs
                     .get_mut(&seq)
                     .expect("a live entry stands for a job");
-                if settle.verdict == Verdict::Settle {
-                    settle.due = settle.due.min(now);
-                }
+                settle.due = settle.due.min(now);
                 self.order.push_back((settle.due, seq));
             }
         }
-        // Keeps the order sorted: acks that are due now come before returns.
-        self.order.make_contiguous().sort_by_key(|(due, _)| *due);
     }
 
     pub(super) fn rebase(&mut self, now: Millis) {
@@ -199,68 +173,45 @@ impl Settling {
 mod tests {
     use super::*;
 
-    fn settling(seqs: &[u64], verdict: Verdict) -> Settling {
+    fn settling(seqs: &[u64]) -> Settling {
         let mut settling = Settling::default();
         for (at, seq) in seqs.iter().enumerate() {
-            settling.begin(
-                Seq(*seq),
-                QueueIx(0),
-                verdict,
-                Millis(900),
-                Millis(100 + at as u64),
-            );
+            let due = Millis(100 + at as u64);
+            settling.begin(Seq(*seq), QueueIx(0), Millis(900), due);
         }
         settling
     }
 
     #[test]
     fn an_unconfirmed_ack_is_due_again_and_again() {
-        let mut settling = settling(&[1], Verdict::Settle);
+        let mut settling = settling(&[1]);
         assert_eq!(settling.next_overdue(Millis(99), Millis(0)), None);
         assert_eq!(
             settling.next_overdue(Millis(100), Millis(200)),
-            Some(Overdue::Confirm(Seq(1)))
+            Some(Seq(1))
         );
         assert_eq!(settling.next_due(), Some(Millis(200)));
         assert_eq!(
             settling.next_overdue(Millis(200), Millis(300)),
-            Some(Overdue::Confirm(Seq(1)))
+            Some(Seq(1))
         );
-    }
-
-    #[test]
-    fn a_return_is_never_sent_twice() {
-        let mut settling = settling(&[1], Verdict::HandBack);
-        assert_eq!(
-            settling.next_overdue(Millis(100), Millis(200)),
-            Some(Overdue::Forget(Seq(1)))
-        );
-        assert_eq!(settling.active(), 0);
     }
 
     #[test]
     fn a_job_that_is_settled_twice_is_not_mixed_up_with_its_first_time() {
-        let mut settling = settling(&[1, 2], Verdict::Settle);
+        let mut settling = settling(&[1, 2]);
         settling.end(Seq(2));
-        settling.begin(
-            Seq(2),
-            QueueIx(0),
-            Verdict::Settle,
-            Millis(900),
-            Millis(150),
-        );
+        settling.begin(Seq(2), QueueIx(0), Millis(900), Millis(150));
         settling.end(Seq(1));
         assert_eq!(settling.next_due(), Some(Millis(150)));
     }
 
     #[test]
     fn a_lapsed_job_is_known_but_not_acked_until_it_comes_back() {
-        let mut settling = settling(&[1], Verdict::Settle);
+        let mut settling = settling(&[1]);
         settling.lapse(Seq(1), Millis(1_000));
-        assert_eq!(
-            (settling.active(), settling.lapsed(), settling.next_due()),
-            (0, 1, None)
-        );
+        assert_eq!((settling.active(), settling.lapsed()), (0, 1));
+        assert_eq!(settling.next_due(), None);
         settling.renew(Seq(1), Millis(1_500), Millis(700));
         assert_eq!(
             (settling.active(), settling.next_due()),
@@ -270,16 +221,10 @@ mod tests {
 
     #[test]
     fn a_reconnect_makes_every_ack_due_at_once() {
-        let mut settling = settling(&[1, 2], Verdict::Settle);
+        let mut settling = settling(&[1, 2]);
         settling.hurry(Millis(50));
-        assert_eq!(
-            settling.next_overdue(Millis(50), Millis(150)),
-            Some(Overdue::Confirm(Seq(1)))
-        );
-        assert_eq!(
-            settling.next_overdue(Millis(50), Millis(150)),
-            Some(Overdue::Confirm(Seq(2)))
-        );
+        assert_eq!(settling.next_overdue(Millis(50), Millis(150)), Some(Seq(1)));
+        assert_eq!(settling.next_overdue(Millis(50), Millis(150)), Some(Seq(2)));
         assert_eq!(settling.next_overdue(Millis(50), Millis(150)), None);
     }
 }

@@ -47,6 +47,8 @@ pub struct Counters {
     pub unpromised: u64,
     /// Jobs dropped since the process slept for longer than their lease before it saw them.
     pub stale_deliveries: u64,
+    /// Times the process did not run for half a lease or more while jobs were on their way.
+    pub sleeps: u64,
     /// Jobs delivered again after they were done, and acked again.
     pub acked_again: u64,
     /// Acks sent again since they were not confirmed in time.

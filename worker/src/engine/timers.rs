@@ -7,7 +7,7 @@ impl Engine {
     /// [`Event::Tick`](super::Event::Tick) if nothing else happens. May lie in the past.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        let jobs_may_arrive = self.slots.promised() > 0 || self.slots.running() > 0;
+        let jobs_may_arrive = self.slots.promised() > 0;
         let timers = [
             jobs_may_arrive.then_some(self.pulse_at),
             self.hold_until,

@@ -44,14 +44,6 @@ fn job_that_is_delivered_again_while_it_runs_is_not_started_again() {
 }
 
 #[test]
-fn job_that_was_handed_back_is_run_when_it_comes_again() {
-    let mut bench = Bench::single(1);
-    bench.job(1);
-    bench.finish(1, Verdict::HandBack);
-    assert_eq!(bench.job(1), [start(1)]);
-}
-
-#[test]
 fn job_that_is_settled_is_run_when_it_comes_again() {
     let mut bench = Bench::single(1);
     bench.job(1);
@@ -78,11 +70,12 @@ fn unconfirmed_acks_are_sent_again_together_until_confirmed() {
 }
 
 #[test]
-fn a_return_that_is_not_confirmed_is_forgotten_not_repeated() {
+fn a_job_that_is_handed_back_is_settled_like_any_other() {
     let mut bench = Bench::single(1);
     bench.job(1);
     bench.finish(1, Verdict::HandBack);
-    assert_eq!(bench.pass(2_000), [forget(1)]);
+    assert_eq!(bench.pass(2_000), [Command::Confirm { seqs: vec![Seq(1)] }]);
+    assert_eq!(bench.job(1), [Command::AckAgain { seq: Seq(1) }]);
 }
 
 #[test]

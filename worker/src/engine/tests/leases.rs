@@ -204,3 +204,30 @@ fn a_job_that_waited_a_while_in_our_buffers_is_kept_from_then_on() {
         "4 s of its lease are left: {commands:?}"
     );
 }
+
+#[test]
+fn after_a_sleep_what_waited_is_old_even_if_a_turn_came_first() {
+    let mut bench = Bench::single(2);
+    bench.now = Millis(20_000);
+    let commands = bench.event(Event::Tick);
+    let asked = commands
+        .iter()
+        .filter(|command| **command == Command::NewEpoch);
+    assert_eq!(asked.count(), 1, "{commands:?}");
+    assert_eq!(bench.job_of(0, 1, 0), [forget(1)]);
+    bench.event(Event::EpochChanged { epoch: Epoch(1) });
+    assert_eq!(
+        bench.job(2),
+        [start(2)],
+        "what comes by the new inbox is fresh"
+    );
+}
+
+#[test]
+fn a_new_inbox_that_never_comes_does_not_make_every_job_old() {
+    let mut bench = Bench::single(1);
+    bench.now = Millis(20_000);
+    bench.event(Event::Tick);
+    bench.pass(15_000);
+    assert_eq!(bench.job(1), [start(1)]);
+}

@@ -90,6 +90,8 @@ pub struct Connection {
     pub jetstream: jetstream::Context,
     refusals: Refusals,
     connects: watch::Receiver<u64>,
+    /// Keeps `connects` open where no event tells of changes.
+    _unchanged: Option<Arc<watch::Sender<u64>>>,
 }
 
 impl Connection {
@@ -144,11 +146,27 @@ impl Connection {
             jetstream,
             refusals,
             connects,
+            _unchanged: None,
         };
         connection
             .check_jetstream(&settings.servers_redacted())
             .await?;
         Ok(connection)
+    }
+
+    /// Uses an application's own connection, which need not be up yet.
+    ///
+    /// Nothing is checked here, and what the server refuses is not remembered: that is told to the
+    /// callback that the connection was made with. Prefer [`Connection::open`].
+    pub fn over(nats: async_nats::Client) -> Self {
+        let (unchanged, connects) = watch::channel(0);
+        Self {
+            jetstream: jetstream::new(nats.clone()),
+            nats,
+            refusals: Refusals::default(),
+            connects,
+            _unchanged: Some(Arc::new(unchanged)),
+        }
     }
 
     async fn check_jetstream(&self, servers: &str) -> Result<(), ConnectError> {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Poll, ready};
 
-use tracing::{Span, error};
+use tracing::error;
 
 use super::handler::{Handler, HandlerFuture};
 use super::{Context, Output, TaskError};
@@ -18,19 +18,14 @@ pub(super) type Finish = Result<Result<Output, TaskError>, String>;
 /// behind can't take the worker's loop down.
 pub(super) struct Guard {
     future: Option<HandlerFuture>,
-    span: Span,
 }
 
 impl Guard {
     /// Calls the handler, up to its first await.
-    pub(super) fn call(handler: &Handler, context: Context, span: Span) -> Result<Self, String> {
-        let called = {
-            let _entered = span.enter();
-            catch_unwind(AssertUnwindSafe(|| handler(context)))
-        };
+    pub(super) fn call(handler: &Handler, context: Context) -> Result<Self, String> {
+        let called = catch_unwind(AssertUnwindSafe(|| handler(context)));
         Ok(Self {
             future: Some(called.map_err(describe)?),
-            span,
         })
     }
 
@@ -39,11 +34,7 @@ impl Guard {
         let Some(future) = &mut self.future else {
             return Poll::Ready(Err("it was polled after its end".to_owned()));
         };
-        let polled = {
-            let _entered = self.span.enter();
-            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
-        };
-        let finish = match polled {
+        let finish = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => Ok(ready!(poll)),
             Err(payload) => Err(describe(payload)),
         };
@@ -55,7 +46,6 @@ impl Guard {
         let Some(future) = self.future.take() else {
             return;
         };
-        let _entered = self.span.enter();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
             error!(panic = %describe(payload), "a handler panicked while it was dropped");
         }

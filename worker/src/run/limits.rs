@@ -13,7 +13,6 @@ use repull::client::Client;
 use repull::job::Timeout;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::info_span;
 
 use super::events::Events;
 use super::guard::{Finish, Guard};
@@ -42,7 +41,6 @@ pub async fn attempt(registry: &Registry, client: &Client, attempt: Attempt) -> 
             error: format!("{}, before the attempt started", CancelReason::Deadline),
         };
     }
-    let span = info_span!("attempt", job = %attempt.job.id, task = %attempt.job.task, attempt = attempt.number);
     let context = Context::new(
         registry,
         task,
@@ -52,14 +50,14 @@ pub async fn attempt(registry: &Registry, client: &Client, attempt: Attempt) -> 
     );
     let closing = Events::close_on_drop(&context);
     let grace = registry.limits().cancel_grace;
-    let (finish, timed_out) = match Guard::call(&task.handler, context, span) {
+    let (finish, timed_out) = match Guard::call(&task.handler, context) {
         Ok(handler) => run(handler, &cancel, limit.as_ref(), grace).await,
         Err(panic) => (Some(Err(panic)), None),
     };
-    let reason = cancel.reason();
     // A job that is with another worker by now is that worker's to tell about.
-    closing.close(reason != Some(CancelReason::LeaseLost)).await;
-    conclude(finish, reason, timed_out, grace)
+    let is_ours = cancel.reason() != Some(CancelReason::LeaseLost);
+    closing.close(is_ours).await;
+    conclude(finish, cancel.reason(), timed_out, grace)
 }
 
 /// When an attempt's time is up, and by what.

@@ -15,6 +15,8 @@ mod output;
 mod progress;
 mod registry;
 mod task_error;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 mod cli;
 mod cmd;
+mod nats_server;
 mod ui;
 
 use std::process::ExitCode;

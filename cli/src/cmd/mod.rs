@@ -11,6 +11,6 @@ use crate::cli::{Cli, Command};
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Dev(args) => dev::run(*args).await,
-        Command::Bench(args) => bench::run(*args).await,
+        Command::Bench(args) => bench::run(*args, &cli.global.connect).await,
     }
 }

@@ -1,22 +1,65 @@
-//! `repull bench`: what this machine and these servers give.
+//! `repull bench`: what this machine and these servers give, always beside a raw loop.
+//!
+//! Each figure is taken twice in the same run on the same server with the same subjects, headers,
+//! payloads and slots: once by Repull, once by a bare async-nats loop that does nothing else. Their
+//! ratio is what the software costs; the figures alone say more about the machine.
+
+mod arena;
+mod jobs;
+mod latency;
+mod raw;
+mod report;
+mod utilisation;
 
 use std::process::ExitCode;
 
-use clap::Args;
-use repull::connect::ConnectArgs;
+use clap::{Args, Subcommand};
+
+use arena::ArenaArgs;
 
 /// The options of `repull bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What is measured.
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Enqueue many jobs that do nothing, then work them off
+    Jobs(jobs::JobsArgs),
+    /// Time from enqueueing one job to the start of its handler, on an idle worker
+    Latency(latency::LatencyArgs),
+    /// How busy slots are kept by jobs that take a while
+    Utilisation(utilisation::UtilisationArgs),
+}
+
+/// Options of every measurement.
+#[derive(Args, Debug, Clone)]
+struct Common {
     #[command(flatten)]
-    connect: ConnectArgs,
+    arena: ArenaArgs,
+    /// Rounds that are counted; the median is what to quote
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Rounds before those that are counted
+    #[arg(long, default_value_t = 1)]
+    warmup: u32,
+    /// Print the raw numbers of every round as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the measurement.
-pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.connect.resolve()?;
-    anyhow::bail!(
-        "`repull bench` is not part of this build (it would use {})",
-        settings.servers_redacted()
-    )
+pub(crate) async fn run(
+    args: BenchArgs,
+    connect: &repull::connect::ConnectArgs,
+) -> anyhow::Result<ExitCode> {
+    match args.what {
+        What::Jobs(args) => jobs::run(args, connect).await?,
+        What::Latency(args) => latency::run(args, connect).await?,
+        What::Utilisation(args) => utilisation::run(args, connect).await?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,231 @@
+//! The raw loops that Repull is held against: async-nats and nothing else.
+//!
+//! The consuming loop is the fastest that keeps the same promises: a pull for as many jobs as there
+//! are free slots, coalesced per turn; a task per job, since jobs run side by side; an ack per job of
+//! which the last of each turn is confirmed; optionally an outcome that is stored before the ack.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client as Nats, HeaderMap, Message, Subject};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use repull::client::{Client, PIPELINE_WINDOW};
+use repull::job::Job;
+use repull::wire::{self, Address, Place};
+use tokio::sync::mpsc;
+
+/// Publishes the jobs pipelined, with the headers that Repull gives them; all confirmed.
+pub(crate) async fn publish(client: &Client, jobs: Vec<Job>) -> anyhow::Result<usize> {
+    let jetstream = client.jetstream();
+    let namespace = client.namespace();
+    let stored = stream::iter(jobs).map(|mut job| async move {
+        job.enqueued_at = Some(repull::clock::now());
+        let nonce = job.id.to_string();
+        job.nonce = Some(nonce.clone());
+        let mut headers = wire::encode_headers(&job);
+        headers.insert("Nats-Msg-Id", nonce);
+        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        let address = Address {
+            lane: job.lane(),
+            task: job.task.clone(),
+            id: job.id.clone(),
+        };
+        let subject = address.subject(namespace, Place::Jobs);
+        jetstream
+            .publish_with_headers(subject, headers, job.args)
+            .await?
+            .await
+    });
+    Ok(stored
+        .buffer_unordered(PIPELINE_WINDOW)
+        .try_fold(0, |count, _| std::future::ready(Ok(count + 1)))
+        .await?)
+}
+
+struct Loop<'a> {
+    nats: Nats,
+    client: &'a Client,
+    inbox: String,
+    next: String,
+    slots: u32,
+    running: u32,
+    promised: u32,
+    pulls: u64,
+    batch: u64,
+    /// Jobs that are acked, by the batch that confirms them.
+    unconfirmed: HashMap<u64, usize>,
+    confirmed: usize,
+    results: bool,
+    /// Acks that wait for their outcome to be stored.
+    storing: HashMap<u64, Subject>,
+    stored: u64,
+    acks: Vec<Subject>,
+}
+
+/// Consumes `count` jobs of `queue` on `slots` slots, running `work` for each; returns the time from
+/// the first job's arrival to the last confirmation.
+pub(crate) async fn consume<W, F>(
+    client: &Client,
+    queue: &str,
+    slots: u32,
+    count: usize,
+    results: bool,
+    work: W,
+) -> anyhow::Result<Duration>
+where
+    W: Fn(Message) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let nats = client.nats().clone();
+    let inbox = nats.new_inbox();
+    let mut arrivals = nats.subscribe(format!("{inbox}.>")).await?;
+    let stream = Place::Jobs.stream(client.namespace());
+    let (sender, mut done) = mpsc::unbounded_channel::<(Subject, Subject)>();
+    let mut state = Loop {
+        nats,
+        client,
+        next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"),
+        inbox,
+        slots,
+        running: 0,
+        promised: 0,
+        pulls: 0,
+        batch: 0,
+        unconfirmed: HashMap::new(),
+        confirmed: 0,
+        results,
+        storing: HashMap::new(),
+        stored: 0,
+        acks: Vec::new(),
+    };
+    state.pull().await?;
+    let mut first: Option<Instant> = None;
+    let mut ended = Vec::with_capacity(1024);
+    while state.confirmed < count {
+        tokio::select! {
+            message = arrivals.next() => {
+                let mut next = message;
+                while let Some(message) = next {
+                    first.get_or_insert_with(Instant::now);
+                    state.on_message(message, &sender, &work).await?;
+                    next = arrivals.next().now_or_never().flatten();
+                }
+            }
+            _ = done.recv_many(&mut ended, 1024) => {}
+        }
+        while let Ok(more) = done.try_recv() {
+            ended.push(more);
+        }
+        for (subject, ack) in ended.drain(..) {
+            state.on_done(&subject, ack).await?;
+        }
+        state.flush_acks().await?;
+        state.pull().await?;
+    }
+    Ok(first.map_or(Duration::ZERO, |first| first.elapsed()))
+}
+
+impl Loop<'_> {
+    async fn pull(&mut self) -> anyhow::Result<()> {
+        let free = self.slots - self.running - self.promised;
+        if free == 0 {
+            return Ok(());
+        }
+        self.pulls += 1;
+        let body =
+            format!(r#"{{"batch":{free},"expires":30000000000,"idle_heartbeat":5000000000}}"#);
+        let reply = format!("{}.p.{}", self.inbox, self.pulls);
+        self.nats
+            .publish_with_reply(self.next.clone(), reply, body.into())
+            .await?;
+        self.promised += free;
+        Ok(())
+    }
+
+    async fn on_message<W, F>(
+        &mut self,
+        message: Message,
+        done: &mpsc::UnboundedSender<(Subject, Subject)>,
+        work: &W,
+    ) -> anyhow::Result<()>
+    where
+        W: Fn(Message) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Some(token) = message.subject.strip_prefix(&format!("{}.", self.inbox)) {
+            let mut parts = token.split('.');
+            let (kind, number) = (
+                parts.next(),
+                parts.next().and_then(|number| number.parse::<u64>().ok()),
+            );
+            match (kind, number) {
+                (Some("a"), Some(batch)) => {
+                    self.confirmed += self.unconfirmed.remove(&batch).unwrap_or(0)
+                }
+                (Some("r"), Some(stored)) => self.acks.extend(self.storing.remove(&stored)),
+                _ => {}
+            }
+            return Ok(());
+        }
+        let Some(ack) = message.reply.clone() else {
+            return Ok(());
+        };
+        self.promised = self.promised.saturating_sub(1);
+        self.running += 1;
+        let (done, subject) = (done.clone(), message.subject.clone());
+        let work = work(message);
+        tokio::spawn(async move {
+            work.await;
+            let _ = done.send((subject, ack));
+        });
+        Ok(())
+    }
+
+    async fn on_done(&mut self, subject: &Subject, ack: Subject) -> anyhow::Result<()> {
+        self.running -= 1;
+        if !self.results {
+            self.acks.push(ack);
+            return Ok(());
+        }
+        self.stored += 1;
+        let address = Address::parse(self.client.namespace(), Place::Jobs, subject)?;
+        let mut headers = HeaderMap::new();
+        headers.insert("Repull-Event", "succeeded");
+        headers.insert("Repull-Attempt", "1");
+        headers.insert("Repull-Worker", "raw-loop-of-the-bench");
+        headers.insert(
+            "Repull-At",
+            repull::schedule::show_time(repull::clock::now()),
+        );
+        headers.insert(
+            "Repull-Started-At",
+            repull::schedule::show_time(repull::clock::now()),
+        );
+        headers.insert("Nats-Msg-Id", format!("{}:1:succeeded", address.id));
+        let reply = format!("{}.r.{}", self.inbox, self.stored);
+        let subject = address.subject(self.client.namespace(), Place::Results);
+        self.nats
+            .publish_with_reply_and_headers(subject, reply, headers, Bytes::new())
+            .await?;
+        self.storing.insert(self.stored, ack);
+        Ok(())
+    }
+
+    async fn flush_acks(&mut self) -> anyhow::Result<()> {
+        let Some(last) = self.acks.pop() else {
+            return Ok(());
+        };
+        self.batch += 1;
+        self.unconfirmed.insert(self.batch, self.acks.len() + 1);
+        for ack in self.acks.drain(..) {
+            self.nats.publish(ack, "+ACK".into()).await?;
+        }
+        let reply = format!("{}.a.{}", self.inbox, self.batch);
+        self.nats
+            .publish_with_reply(last, reply, "+ACK".into())
+            .await?;
+        Ok(())
+    }
+}

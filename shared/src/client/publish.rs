@@ -302,6 +302,14 @@ impl Client {
         }
     }
 
+    /// Whether the server takes a message of this size; said before anything is sent, because a
+    /// server closes the connection over a message that is too large.
+    pub fn check_message(&self, message: &Message) -> Result<(), PublishError> {
+        let own = message.id.len() + 96; // Nats-Msg-Id and Nats-Expected-Last-Subject-Sequence
+        let size = message.body.len() + own;
+        self.check_size(&message.subject, &message.headers, size)
+    }
+
     fn check_size(
         &self,
         subject: &str,

@@ -116,7 +116,7 @@ def queries_with_promtool(promtool, texts):
 def with_server(server, texts):
     """The server's configuration, as the server sees it."""
     environment = dict(os.environ)
-    for role in (*nats_roles.ROLES, "sys"):
+    for role in (*nats_roles.ROLES, "admin", "sys"):
         environment[f"REPULL_{role.upper()}_PASSWORD"] = "placeholder"
     with tempfile.TemporaryDirectory() as folder:
         written(folder, {"permissions.conf": texts["roles"], "accounts-password.conf": texts["accounts"], "n.conf": texts["server"]})

@@ -79,8 +79,9 @@ def worker(bundle, workload):
 
 
 def queues(settings):
-    """The queues that a process is told of."""
-    return {queue.strip() for queue in (settings.get("REPULL_QUEUES") or "").split(",") if queue.strip()}
+    """The queues that a process is told of; a worker's may have weights (`mail=3`)."""
+    listed = (settings.get("REPULL_QUEUES") or "").split(",")
+    return {queue.partition("=")[0].strip() for queue in listed if queue.strip()}
 
 
 def spread(bundle):

@@ -22,6 +22,7 @@ mod cluster;
 mod fake;
 mod http;
 mod interceptor;
+mod jobs;
 mod limit;
 mod metrics;
 mod output;
@@ -42,6 +43,9 @@ pub use crate::cluster::Cluster;
 pub use crate::fake::{FakeServer, FakeServerBuilder};
 pub use crate::http::get;
 pub use crate::interceptor::Interceptor;
+pub use crate::jobs::{
+    all_settled, assert_outcomes, enqueue_all, events, job, job_on, job_with_id, messages_in, outcome, outcome_at,
+};
 pub use crate::metrics::Metrics;
 pub use crate::output::Output;
 pub use crate::process::{Process, ProcessBuilder};

@@ -4,4 +4,6 @@
 //! to run and read them is in `docs/TESTING.md`.
 
 mod harness;
+mod loads;
 mod tidy;
+mod way;

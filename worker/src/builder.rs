@@ -279,6 +279,12 @@ impl WorkerBuilder {
         })
     }
 
+    /// Notes that something given to the worker can't be used.
+    pub(crate) fn problem(mut self, problem: String) -> Self {
+        self.problems.say(problem);
+        self
+    }
+
     pub(crate) fn handler(mut self, name: &str, options: TaskOptions, handler: Handler) -> Self {
         let name = match TaskName::new(name) {
             Ok(name) => name,

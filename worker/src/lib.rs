@@ -24,6 +24,7 @@ pub mod run;
 mod settle;
 mod shutdown;
 mod status;
+pub mod tasks;
 mod worker_run;
 
 pub use builder::{Worker, WorkerBuilder};

@@ -36,7 +36,7 @@ pub enum DecodeError {
 }
 
 /// A time as the wire carries it: RFC 3339 in UTC.
-pub(crate) fn write_time(time: DateTime<Utc>) -> String {
+pub fn write_time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 

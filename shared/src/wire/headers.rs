@@ -14,6 +14,9 @@ pub const DEADLINE: &str = "Repull-Deadline";
 pub const EXPIRES: &str = "Repull-Expires";
 /// Not before this time (RFC 3339): only on `later` subjects.
 pub const RUN_AT: &str = "Repull-Run-At";
+/// The id under which a later job is queued, where its subject names another: a fire that waits
+/// for the previous run of its schedule. Only on `later` subjects.
+pub const JOB_ID: &str = "Repull-Job-Id";
 /// When the submitter made the job (RFC 3339).
 pub const ENQUEUED_AT: &str = "Repull-Enqueued-At";
 /// The schedule that fired the job.

@@ -6,8 +6,10 @@
 mod envelope;
 mod event;
 pub mod headers;
+mod ledger;
 mod subject;
 
-pub use envelope::{DecodeError, decode, encode_headers};
+pub use envelope::{DecodeError, decode, encode_headers, write_time};
 pub use event::{EventKind, JobEvent};
+pub use ledger::{Fate, LedgerEntry};
 pub use subject::{Address, InvalidSubject, Place};

@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use chrono::{DateTime, Utc};
@@ -11,7 +12,7 @@ use repull::job::Job;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
-use super::registry::States;
+use super::registry::{Limits, States};
 use super::{Attempt, CancelReason, Registry, Task};
 
 /// One attempt of a job, as its handler sees it. Cloning is a reference count.
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     pub(super) attempt: Attempt,
     pub(super) client: Client,
     pub(super) deadline: Option<DateTime<Utc>>,
+    pub(super) limits: Limits,
     pub(super) events: Events,
     pub(super) states: Arc<States>,
 }
@@ -57,6 +59,7 @@ impl Context {
                 attempt,
                 client: client.clone(),
                 deadline,
+                limits: *registry.limits(),
                 events: Events::new(keep),
                 states: registry.states().clone(),
             }),
@@ -128,6 +131,16 @@ impl Context {
     /// Why the handler shall end. None where it shall not, or where it exceeded its timeout.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
         self.inner.attempt.cancel.reason()
+    }
+
+    /// How long the handler may take to end by itself once its token has fired.
+    pub fn cancel_grace(&self) -> Duration {
+        self.inner.limits.cancel_grace
+    }
+
+    /// The largest value that is stored with an outcome, in bytes.
+    pub fn value_bytes_max(&self) -> usize {
+        self.inner.limits.value_bytes_max
     }
 
     /// Tells how far the handler is, from 0 to 1, with a text for people.

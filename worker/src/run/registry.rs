@@ -29,6 +29,7 @@ impl Registry {
         let limits = Limits {
             cancel_grace: config.cancel_grace,
             results_default: config.results_default,
+            value_bytes_max: config.value_bytes_max,
         };
         Self {
             tasks,
@@ -152,12 +153,14 @@ impl TaskOptions {
 }
 
 /// What holds for all attempts of a worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// How long a handler may take to end by itself after its cancellation.
     pub(crate) cancel_grace: Duration,
     /// Whether events and outcomes are stored where neither job nor task says.
     pub(crate) results_default: bool,
+    /// The largest value that is stored with an outcome.
+    pub(crate) value_bytes_max: usize,
 }
 
 /// What handlers share, one value of each type.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,9 @@ use crate::job::{Job, Timeout};
 use crate::queue::Pause;
 use crate::retry::Backoff;
 use crate::trigger::{self, Trigger};
+
+/// The most fires that `max_runs` may count: a scheduler finds the last of them by walking there.
+pub const MAX_RUNS_MAX: u64 = 1_000_000;
 
 /// A schedule as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,15 +31,23 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "is_default")]
     pub coalesce: Coalesce,
     /// Fires older than this are skipped, and jobs not started by then expire; none: never.
-    #[serde(default, with = "duration_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "duration_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub misfire_grace: Option<Duration>,
     /// What happens when the previous run has not ended.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
     /// The most that a fire is delayed, by a hash of the schedule and the fire.
-    #[serde(default, with = "duration_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "duration_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub jitter: Option<Duration>,
-    /// It ends after this many fires.
+    /// It ends after this many fires, counted from `active_from`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runs: Option<u64>,
     /// It pauses itself after this many failed jobs in a row.
@@ -79,7 +89,11 @@ pub struct JobTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
     /// How long one attempt may run.
-    #[serde(default, with = "duration_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "duration_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub timeout: Option<Duration>,
     /// Whether outcomes are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,8 +187,11 @@ impl Schedule {
 
     /// Reads what the bucket holds and checks it.
     pub fn from_json(id: &str, json: &[u8]) -> Result<Self, InvalidSchedule> {
-        let schedule: Self = serde_json::from_slice(json)
-            .map_err(|error| InvalidSchedule::Json { id: id.to_owned(), reason: error.to_string() })?;
+        let schedule: Self =
+            serde_json::from_slice(json).map_err(|error| InvalidSchedule::Json {
+                id: id.to_owned(),
+                reason: error.to_string(),
+            })?;
         schedule.validate()?;
         Ok(schedule)
     }
@@ -189,9 +206,14 @@ impl Schedule {
         };
         self.trigger
             .validate()
-            .map_err(|source| InvalidSchedule::Trigger { id: self.id.clone(), source })?;
-        if self.max_runs == Some(0) {
-            return Err(value("max_runs", 0, "at least 1"));
+            .map_err(|source| InvalidSchedule::Trigger {
+                id: self.id.clone(),
+                source,
+            })?;
+        if let Some(runs) = self.max_runs
+            && !(1..=MAX_RUNS_MAX).contains(&runs)
+        {
+            return Err(value("max_runs", runs, "1 to 1000000"));
         }
         if self.pause_after_failures == Some(0) {
             return Err(value("pause_after_failures", 0, "at least 1"));
@@ -204,50 +226,74 @@ impl Schedule {
 
     /// The id that every publish of the fire at `fire` carries, whoever publishes it.
     pub fn fire_id(&self, fire: DateTime<Utc>) -> String {
-        format!("{}-{}", self.id, fire.timestamp_millis())
+        fire_id(&self.id, fire)
     }
 
-    /// The id of the job that the fire at `fire` makes. Where runs must not overlap it is the
-    /// schedule's own, so that the broker refuses a second one while the first is there.
+    /// The id of the job that the fire at `fire` makes.
     pub fn job_id(&self, fire: DateTime<Utc>) -> JobId {
-        let id = match self.overlap {
-            Overlap::Allow => self.fire_id(fire),
-            Overlap::Skip | Overlap::BufferOne | Overlap::CancelOther => self.id.to_string(),
-        };
-        // A schedule id is short enough for both forms: SCHEDULE_ID_BYTES_MAX.
-        JobId::new(id).unwrap_or_else(|_| JobId::generate())
+        fire_job_id(&self.id, self.overlap, fire)
     }
 
     /// The job that the fire at `fire` makes.
     pub fn job(&self, fire: DateTime<Utc>) -> Job {
-        let args = match &self.job.args {
+        let args = self.job.args_bytes().into();
+        let mut job = fire_job(&self.id, &self.job, self.overlap, fire, args);
+        let grace = self
+            .misfire_grace
+            .and_then(|grace| chrono::TimeDelta::from_std(grace).ok());
+        job.expires = grace.and_then(|grace| fire.checked_add_signed(grace));
+        job
+    }
+}
+
+impl JobTemplate {
+    /// The arguments as the job carries them: JSON, or nothing where there are none.
+    pub fn args_bytes(&self) -> Vec<u8> {
+        match &self.args {
             serde_json::Value::Null => Vec::new(),
             args => args.to_string().into_bytes(),
-        };
-        let grace = self.misfire_grace.and_then(|grace| chrono::TimeDelta::from_std(grace).ok());
-        Job {
-            id: self.job_id(fire),
-            unique: false,
-            queue: self.job.queue.clone(),
-            priority: self.job.priority,
-            task: self.job.task.clone(),
-            args: args.into(),
-            content_type: None,
-            attempts_used: 0,
-            max_attempts: self.job.max_attempts,
-            backoff: self.job.backoff,
-            timeout: self.job.timeout.map(Timeout::After),
-            deadline: None,
-            expires: grace.and_then(|grace| fire.checked_add_signed(grace)),
-            run_at: None,
-            enqueued_at: None,
-            schedule: Some(self.id.clone()),
-            fire: Some(fire),
-            keep_result: self.job.keep_result,
-            nonce: Some(self.fire_id(fire)),
-            errors: Vec::new(),
-            headers: HeaderMap::new(),
         }
+    }
+}
+
+/// The id that every publish of a schedule's fire at `fire` carries, whoever publishes it.
+pub fn fire_id(schedule: &ScheduleId, fire: DateTime<Utc>) -> String {
+    format!("{schedule}-{}", fire.timestamp_millis())
+}
+
+/// The id of the job that a schedule's fire at `fire` makes. Where runs must not overlap it is the
+/// schedule's own, so that the broker refuses a second one while the first is there.
+pub fn fire_job_id(schedule: &ScheduleId, overlap: Overlap, fire: DateTime<Utc>) -> JobId {
+    let id = match overlap {
+        Overlap::Allow => fire_id(schedule, fire),
+        Overlap::Skip | Overlap::BufferOne | Overlap::CancelOther => schedule.to_string(),
+    };
+    // A schedule id is short enough for both forms: SCHEDULE_ID_BYTES_MAX.
+    JobId::new(id).unwrap_or_else(|_| JobId::generate())
+}
+
+/// The job that a schedule's fire at `fire` makes, with `args` in place of the template's. When it
+/// expires is the caller's to say, who knows when the fire was due.
+pub fn fire_job(
+    schedule: &ScheduleId,
+    template: &JobTemplate,
+    overlap: Overlap,
+    fire: DateTime<Utc>,
+    args: bytes::Bytes,
+) -> Job {
+    Job {
+        id: fire_job_id(schedule, overlap, fire),
+        queue: template.queue.clone(),
+        priority: template.priority,
+        args,
+        max_attempts: template.max_attempts,
+        backoff: template.backoff,
+        timeout: template.timeout.map(Timeout::After),
+        schedule: Some(schedule.clone()),
+        fire: Some(fire),
+        keep_result: template.keep_result,
+        nonce: Some(fire_id(schedule, fire)),
+        ..Job::bare(template.task.clone())
     }
 }
 
@@ -267,8 +313,10 @@ pub mod duration_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes a duration as text.
-    #[expect(clippy::ref_option, reason = "serde's `with` hands a reference to the field")]
-    pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
             None => serializer.serialize_none(),
@@ -276,10 +324,16 @@ pub mod duration_text {
     }
 
     /// Reads a duration from text.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
         humantime::parse_duration(&text).map(Some).map_err(|error| {
-            serde::de::Error::custom(format!("duration `{text}` is not valid ({error}), expected one such as `90s` or `1h 30m`"))
+            serde::de::Error::custom(format!(
+                "duration `{text}` is not valid ({error}), expected one such as `90s` or `1h 30m`"
+            ))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What every running attempt of a worker shares.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use repull::client::Client;
 use repull::id::{QueueName, WorkerId};
@@ -49,8 +49,9 @@ pub(crate) struct Queues(Arc<RwLock<HashMap<QueueName, Arc<QueueSettings>>>>);
 impl Queues {
     /// The settings of a queue; the defaults where it has none.
     pub(crate) fn get(&self, queue: &QueueName) -> Arc<QueueSettings> {
+        static DEFAULT: LazyLock<Arc<QueueSettings>> = LazyLock::new(Arc::default);
         let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        queues.get(queue).cloned().unwrap_or_default()
+        queues.get(queue).unwrap_or(&DEFAULT).clone()
     }
 
     /// Notes a queue's settings; returns whether they changed.

@@ -22,6 +22,14 @@ pub(crate) struct Delivery {
     pub(crate) info: DeliveryInfo,
 }
 
+impl Delivery {
+    /// The task's part of the subject, unchecked: what stands between the lane and the id.
+    pub(crate) fn task_text(&self) -> &str {
+        let after_lane = self.subject.splitn(4, '.').nth(3).unwrap_or_default();
+        after_lane.rsplit_once('.').map_or("", |(task, _)| task)
+    }
+}
+
 /// The numbers in an ack subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeliveryInfo {
@@ -65,6 +73,29 @@ impl DeliveryInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_task_is_what_stands_between_lane_and_id() {
+        let task = |subject: &str| {
+            let info = DeliveryInfo {
+                deliveries: 1,
+                sequence: 1,
+                stored_at_ns: 0,
+                pending: 0,
+            };
+            let delivery = Delivery {
+                subject: subject.into(),
+                headers: None,
+                body: Bytes::new(),
+                ack: "a".into(),
+                info,
+            };
+            delivery.task_text().to_owned()
+        };
+        assert_eq!(task("repull.jobs.default.mail.send.7"), "mail.send");
+        assert_eq!(task("repull.jobs.default~high.echo.7"), "echo");
+        assert_eq!(task("repull.jobs.default"), "");
+    }
 
     #[test]
     fn both_forms_of_ack_subjects_are_read() {

@@ -1,5 +1,6 @@
 //! The lanes a worker serves: each is a consumer, and a queue of the engine.
 
+use async_nats::Subject;
 use repull::client::Client;
 use repull::id::{Lane, Priority};
 use repull::topology::Topology;
@@ -19,7 +20,7 @@ pub(crate) struct ServedLane {
     pub(crate) name: String,
     pub(crate) weight: u32,
     /// Where pulls go.
-    pub(crate) next_subject: String,
+    pub(crate) next_subject: Subject,
 }
 
 /// All lanes of a worker, in the engine's order.
@@ -98,7 +99,7 @@ impl ServedLane {
     fn new(client: &Client, lane: Lane, weight: u32) -> Self {
         let name = lane.to_string();
         let stream = Place::Jobs.stream(client.namespace());
-        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
+        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into();
         Self {
             lane,
             name,

@@ -3,6 +3,7 @@
 //! The gauges of slots are read together from one snapshot, so that `running + promised` never
 //! looks larger than the slots there are because a scrape fell between two updates.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use repull::id::TaskName;
+
+use crate::engine::QueueIx;
 
 /// A queue's lane, as a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -185,18 +189,33 @@ impl Collector for SlotMonitor {
 /// The metrics that are counted where things happen.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    pub(crate) started: Family<TaskLabels, Counter>,
-    pub(crate) finished: Family<OutcomeLabels, Counter>,
-    pub(crate) wait_seconds: Family<QueueLabel, Histogram, fn() -> Histogram>,
-    pub(crate) run_seconds: Family<QueueLabel, Histogram, fn() -> Histogram>,
+    started: Family<TaskLabels, Counter>,
+    finished: Family<OutcomeLabels, Counter>,
+    wait_seconds: Family<QueueLabel, Histogram, fn() -> Histogram>,
+    run_seconds: Family<QueueLabel, Histogram, fn() -> Histogram>,
+    pulls: Family<QueueLabel, Counter>,
     pub(crate) refill_seconds: Histogram,
-    pub(crate) pulls: Family<QueueLabel, Counter>,
     pub(crate) statuses: Family<StatusLabel, Counter>,
     pub(crate) redeliveries: Counter,
     pub(crate) handed_back: Counter,
     pub(crate) leases_lost: Counter,
     pub(crate) connected: Gauge,
     pub(crate) reconnects: Counter,
+    /// Those of each lane, looked up once.
+    lanes: Vec<LaneMetrics>,
+}
+
+/// The metrics of one lane.
+#[derive(Debug)]
+pub(crate) struct LaneMetrics {
+    name: String,
+    pub(crate) wait_seconds: Histogram,
+    pub(crate) run_seconds: Histogram,
+    pub(crate) pulls: Counter,
+    /// Started attempts by task, looked up once each.
+    starts: HashMap<String, Counter>,
+    /// Ended attempts by task and outcome, looked up once each.
+    ends: HashMap<(Option<TaskName>, &'static str), Counter>,
 }
 
 fn wide() -> Histogram {
@@ -221,6 +240,7 @@ impl Metrics {
                 1.0, 2.5, 5.0, 10.0,
             ]),
             pulls: Family::default(),
+            lanes: Vec::new(),
             statuses: Family::default(),
             redeliveries: Counter::default(),
             handed_back: Counter::default(),
@@ -284,5 +304,81 @@ impl Metrics {
             metrics.reconnects.clone(),
         );
         metrics
+    }
+
+    /// Looks the metrics of the lanes up, in the engine's order.
+    pub(crate) fn bind<'l>(&mut self, lanes: impl Iterator<Item = &'l String>) {
+        let of = |name: &String| {
+            let label = QueueLabel {
+                queue: name.clone(),
+            };
+            LaneMetrics {
+                name: name.clone(),
+                wait_seconds: self.wait_seconds.get_or_create(&label).clone(),
+                run_seconds: self.run_seconds.get_or_create(&label).clone(),
+                pulls: self.pulls.get_or_create(&label).clone(),
+                starts: HashMap::new(),
+                ends: HashMap::new(),
+            }
+        };
+        self.lanes = lanes.map(of).collect();
+    }
+
+    /// The metrics of one lane.
+    pub(crate) fn lane(&self, queue: QueueIx) -> Option<&LaneMetrics> {
+        self.lanes.get(usize::from(queue.0))
+    }
+
+    /// Counts an attempt that starts. `is_known` says whether there is a handler for the task here:
+    /// those without share a label, so that the labels are bounded.
+    pub(crate) fn count_start(
+        &mut self,
+        queue: QueueIx,
+        task: &str,
+        is_known: impl FnOnce() -> bool,
+    ) {
+        let Some(lane) = self.lanes.get_mut(usize::from(queue.0)) else {
+            return;
+        };
+        if let Some(counter) = lane.starts.get(task) {
+            counter.inc();
+            return;
+        }
+        let known = is_known();
+        let task = if known { task } else { "unknown" }.to_owned();
+        let labels = TaskLabels {
+            queue: lane.name.clone(),
+            task: task.clone(),
+        };
+        let counter = self.started.get_or_create(&labels).clone();
+        counter.inc();
+        if known {
+            lane.starts.insert(task, counter);
+        }
+    }
+
+    /// Counts an attempt that is over; none stands for a task without a handler here.
+    pub(crate) fn count_end(
+        &mut self,
+        queue: QueueIx,
+        task: Option<&TaskName>,
+        outcome: &'static str,
+    ) {
+        let Some(lane) = self.lanes.get_mut(usize::from(queue.0)) else {
+            return;
+        };
+        let ended = lane
+            .ends
+            .entry((task.cloned(), outcome))
+            .or_insert_with(|| {
+                let task = task.map_or("unknown", TaskName::as_str).to_owned();
+                let labels = OutcomeLabels {
+                    queue: lane.name.clone(),
+                    task,
+                    outcome,
+                };
+                self.finished.get_or_create(&labels).clone()
+            });
+        ended.inc();
     }
 }

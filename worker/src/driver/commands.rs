@@ -14,7 +14,6 @@ use crate::engine::{
 };
 use crate::inbox::Token;
 use crate::job_task::JobTask;
-use crate::metrics::QueueLabel;
 use crate::run;
 use crate::settle::{self, Close, Step};
 
@@ -123,14 +122,11 @@ impl Driver {
             return;
         };
         let subject = lane.next_subject.clone();
-        self.metrics
-            .pulls
-            .get_or_create(&QueueLabel {
-                queue: lane.name.clone(),
-            })
-            .inc();
+        if let Some(lane) = self.metrics.lane(queue) {
+            lane.pulls.inc();
+        }
         if !self
-            .send_for_reply(subject.into(), reply, body.to_owned().into())
+            .send_for_reply(subject, reply, body.to_owned().into())
             .await
         {
             self.never_sent(pull);
@@ -161,10 +157,10 @@ impl Driver {
             cancel: held.cancel.clone(),
             progress: held.progress.clone(),
         };
-        let stored_at_ns = held.delivery.info.stored_at_ns;
+        let (queue, delivery) = (held.queue, held.delivery.clone());
         task.spawn(self.done_sender.clone());
         let refill = self.slots.started_one();
-        self.count_start(&lane.name.clone(), stored_at_ns, refill);
+        self.count_start(queue, &delivery, refill);
     }
 
     /// Gives a job that was not started (or was lost and regained) back to its queue.

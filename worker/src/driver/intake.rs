@@ -114,11 +114,11 @@ impl Driver {
         } = done;
         self.slots.freed(self.engine_has_backlog());
         if let Some(held) = self.jobs.get_mut(&sequence) {
-            let (queue, started) = (held.queue, held.started);
+            let queue = held.queue;
             let kind = plan.as_ref().and_then(|plan| plan.kind);
             held.plan = plan;
             held.ended = true;
-            self.count_end(queue, started, ran, kind, verdict);
+            self.count_end(queue, ran.as_ref(), kind, verdict);
         }
         self.engine.handle(
             now,

@@ -45,6 +45,9 @@ use stats::SlotClock;
 /// The most arrivals and the most ended attempts taken in by one turn.
 const TURN_MAX: usize = 1024;
 
+/// The most pulls of one lane that are open at once: about as many turns as fit into a round trip.
+const OPEN_PULLS_MAX: u32 = 16;
+
 /// How long hand-backs may still take when everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -163,7 +166,7 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         config,
         registry,
         monitor,
-        metrics,
+        mut metrics,
         pulse,
         shutdown,
     } = parts;
@@ -204,6 +207,7 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
             control_sender.clone(),
         )),
     ];
+    metrics.bind(lanes.all.iter().map(|lane| &lane.name));
     pulse.with(|state| state.bound = true);
     info!(worker = %config.id, slots = config.slots, lanes = ?lanes.all.iter().map(|lane| &lane.name).collect::<Vec<_>>(), "worker started");
     let count = lanes.all.len();
@@ -256,6 +260,7 @@ fn engine_config(config: &WorkerConfig, lanes: &Lanes) -> engine::Config {
         Order::Strict => engine::Order::Strict,
         Order::Weighted => engine::Order::Weighted,
     };
+    engine_config.pulls_max = OPEN_PULLS_MAX;
     engine_config.ack_wait = lanes.ack_wait;
     engine_config.drain_timeout = config.drain_timeout.into();
     engine_config.cancel_grace = config.cancel_grace.into();
@@ -301,6 +306,7 @@ impl Driver {
                 () = shutdown.drain.cancelled(), if !self.draining => Woken::Drain,
                 () = shutdown.stop.cancelled(), if !self.stopping => Woken::Stop,
             };
+            let woken_by_end = matches!(woken, Woken::Done);
             match woken {
                 Woken::Arrivals(Err(_)) => {
                     let reason = self
@@ -318,6 +324,10 @@ impl Driver {
                     self.stopping = true;
                     self.tell(Event::StopNow);
                 }
+            }
+            if woken_by_end {
+                // Lets the other tasks that are ready end too, so that they share this turn's pull.
+                tokio::task::yield_now().await;
             }
             while ended.len() < TURN_MAX
                 && let Ok(more) = done.try_recv()

@@ -4,9 +4,9 @@
 //! the acks stale. Everything is said again by the engine's timers and at the new epoch.
 
 use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::{PublishError, Subject};
 use bytes::Bytes;
 use repull::client::Message;
@@ -18,8 +18,9 @@ use super::Driver;
 const BACK_PRESSURE: Duration = Duration::from_millis(500);
 
 impl Driver {
+    /// As of the beginning of this turn.
     fn is_connected(&self) -> bool {
-        self.client.nats().connection_state() == State::Connected
+        self.was_connected
     }
 
     /// Sends a message that asks for nothing.
@@ -57,7 +58,13 @@ impl Driver {
 }
 
 async fn sent(publish: impl Future<Output = Result<(), PublishError>>) -> bool {
-    match tokio::time::timeout(BACK_PRESSURE, publish).await {
+    let mut publish = std::pin::pin!(publish);
+    // The client's queue has room nearly always: then no timer is made.
+    let result = match futures_util::poll!(publish.as_mut()) {
+        Poll::Ready(result) => Ok(result),
+        Poll::Pending => tokio::time::timeout(BACK_PRESSURE, publish).await,
+    };
+    match result {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             debug!(%error, "can't send");

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use repull::id::TaskName;
 use repull::wire::EventKind;
 
 use super::Driver;
+use crate::delivery::Delivery;
 use crate::engine::{QueueIx, Snapshot, Verdict};
-use crate::metrics::{OutcomeLabels, QueueLabel, SlotMonitor, SlotStats, TaskLabels};
+use crate::metrics::{SlotMonitor, SlotStats};
 
 /// Sums up slots over time, and measures how long free ones wait.
 pub(super) struct SlotClock {
@@ -105,68 +106,49 @@ impl Driver {
         self.slots.backlog
     }
 
-    pub(super) fn count_start(&self, lane: &str, stored_at_ns: i64, refill: Option<Duration>) {
+    pub(super) fn count_start(
+        &mut self,
+        queue: QueueIx,
+        delivery: &Delivery,
+        refill: Option<Duration>,
+    ) {
+        let registry = &self.crew.registry;
+        let task = delivery.task_text();
+        self.metrics.count_start(queue, task, || {
+            task.parse()
+                .is_ok_and(|name| registry.find(&name).is_some())
+        });
+        let stored_at_ns = delivery.info.stored_at_ns;
         let waited_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0) - stored_at_ns;
         // The two clocks may differ; a job never waited for less than nothing.
         let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
-        let queue = QueueLabel {
-            queue: lane.to_owned(),
-        };
-        self.metrics
-            .wait_seconds
-            .get_or_create(&queue)
-            .observe(waited.as_secs_f64());
+        if let Some(lane) = self.metrics.lane(queue) {
+            lane.wait_seconds.observe(waited.as_secs_f64());
+        }
         if let Some(refill) = refill {
             self.metrics.refill_seconds.observe(refill.as_secs_f64());
         }
     }
 
     pub(super) fn count_end(
-        &self,
+        &mut self,
         queue: QueueIx,
-        _started: Option<(Instant, DateTime<Utc>)>,
-        ran: Option<(repull::id::TaskName, Duration)>,
+        ran: Option<&(TaskName, Duration)>,
         kind: Option<EventKind>,
         verdict: Verdict,
     ) {
-        let Some(lane) = self.lanes.get(queue) else {
-            return;
-        };
-        let known = ran
-            .as_ref()
-            .filter(|(task, _)| self.crew.registry.find(task).is_some());
-        let task = known
-            .map_or("unknown", |(task, _)| task.as_str())
-            .to_owned();
-        let queue = lane.name.clone();
         let outcome = match (kind, verdict) {
             (_, Verdict::HandBack) => "handed_back",
             (_, Verdict::Abandon) => "lease_lost",
             (Some(kind), _) => kind.as_str(),
             (None, _) => "superseded",
         };
-        if let Some((_, ran)) = ran {
-            self.metrics
-                .run_seconds
-                .get_or_create(&QueueLabel {
-                    queue: queue.clone(),
-                })
-                .observe(ran.as_secs_f64());
+        if let (Some((_, ran)), Some(lane)) = (ran, self.metrics.lane(queue)) {
+            lane.run_seconds.observe(ran.as_secs_f64());
         }
-        self.metrics
-            .started
-            .get_or_create(&TaskLabels {
-                queue: queue.clone(),
-                task: task.clone(),
-            })
-            .inc();
-        self.metrics
-            .finished
-            .get_or_create(&OutcomeLabels {
-                queue,
-                task,
-                outcome,
-            })
-            .inc();
+        let known = ran
+            .map(|(task, _)| task)
+            .filter(|task| self.crew.registry.find(task).is_some());
+        self.metrics.count_end(queue, known, outcome);
     }
 }

@@ -27,7 +27,7 @@ def panel_query(change):
 # Found by metrics.py.
 METRIC_NAMES = [
     ("a rule asks for a metric that nobody exports", "rules", replaced("repull_queue_orphans", "repull_queue_orphaned")),
-    ("a rule asks for a label that the metric has not", "rules", replaced('outcome!="succeeded"', 'status!="succeeded"')),
+    ("a rule asks for a label that the metric has not", "rules", replaced('outcome=~"failed|retrying"', 'status=~"failed|retrying"')),
     ("a panel asks for a metric that nobody exports", "dashboard", panel_query(lambda text: text.replace("_age_seconds", "_age_ms"))),
     ("a panel groups by a label that nothing has", "dashboard", panel_query(lambda text: text.replace("by (queue)", "by (que)"))),
     ("the adapter asks for a metric that nobody exports", "adapter", replaced("max by (queue) (repull_queue_ready", "max by (queue) (repull_queue_waiting")),
@@ -53,11 +53,14 @@ ALERT_MEANING = [
     ("a worker that never pulled is overlooked", "rules", replaced("max by (namespace, queue) (repull_queue_worker_slots)\n            - max", "max by (namespace, queue) (repull_queue_workers)\n            - max")),
     ("no workers, and a paused queue alarms", "rules", replaced("unless on (namespace, queue) max by (namespace, queue) (repull_queue_paused) > 0\n        for: 5m\n        labels:\n          severity: critical", "\n        for: 5m\n        labels:\n          severity: critical")),
     ("the absence of all schedulers is overlooked", "rules", replaced("          or absent(repull_scheduler_leader)\n", "")),
-    ("a standby's old watermark alarms", "rules", replaced("max by (namespace) (repull_scheduler_watermark_timestamp_seconds)", "min by (namespace) (repull_scheduler_watermark_timestamp_seconds)")),
+    ("a standby's old watermark alarms", "rules", replaced("            repull_scheduler_watermark_timestamp_seconds\n            and on (namespace, instance) repull_scheduler_leader > 0\n", "            repull_scheduler_watermark_timestamp_seconds\n")),
+    ("a shard that stands is hidden by one that moves", "rules", replaced("time() - min by (namespace) (\n            repull_scheduler_watermark", "time() - max by (namespace) (\n            repull_scheduler_watermark")),
+    ("snoozed jobs hide failures", "rules", replaced('{outcome=~"succeeded|failed|retrying"}', "")),
+    ("snoozed jobs are failures", "rules", replaced('outcome=~"failed|retrying"', 'outcome!="succeeded"')),
     ("the watchdog's first action is overlooked", "rules", replaced("            unless repull_worker_watchdog_actions_total offset 15m\n", "            and repull_worker_watchdog_actions_total offset 15m\n")),
     ("a clock that is behind is overlooked", "rules", replaced("abs(repull_scheduler_clock_offset_seconds)", "(repull_scheduler_clock_offset_seconds)")),
     ("a change of leader hides new dead letters", "rules", replaced("max by (namespace) (repull_dead_jobs)\n          - max by (namespace) (repull_dead_jobs offset 15m) > 0", "max by (namespace) (delta(repull_dead_jobs[15m])) > 0")),
-    ("a handful of failures alarms", "rules", replaced("(increase(repull_worker_jobs_finished_total[15m])) > 20", "(increase(repull_worker_jobs_finished_total[15m])) > 0")),
+    ("a handful of failures alarms", "rules", replaced("[15m])) > 5", "[15m])) > 0")),
 ]
 
 # Found by nats_roles.py.

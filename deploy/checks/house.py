@@ -8,8 +8,10 @@ import re
 
 from bundle import containers, namespace_of, pod_spec, seconds, title
 
-# Between the end of a drain and the kill: handing jobs back and confirming the last acks.
-MARGIN_SECONDS = 5
+# After a drain's end, cancelled handlers have REPULL_CANCEL_GRACE to end (5 s unless set); then jobs are
+# handed back and the last acks confirmed, before the kill.
+CANCEL_GRACE = "5s"
+MARGIN_SECONDS = 3
 # Jobs of one lane that a consumer lets run at once (MAX_ACK_PENDING_DEFAULT in the topology).
 ACK_PENDING_MAX = 200_000
 BINARIES = {"scheduler": "/usr/local/bin/repull-scheduler", "worker": "/usr/local/bin/repull-worker"}
@@ -65,8 +67,10 @@ def worker(bundle, workload):
     grace = pod_spec(workload).get("terminationGracePeriodSeconds", 30)
     if drain is None:
         yield f"REPULL_DRAIN is {settings.get('REPULL_DRAIN')}, expected a duration such as 50s"
-    elif drain + MARGIN_SECONDS > grace:
-        yield f"a drain of {drain:.0f} s and {MARGIN_SECONDS} s to hand back do not fit into the grace period of {grace} s"
+    else:
+        needed = drain + (seconds(settings.get("REPULL_CANCEL_GRACE") or CANCEL_GRACE) or 0) + MARGIN_SECONDS
+        if needed > grace:
+            yield f"a drain, its cancellations and handing back take {needed:.0f} s, and the grace period is {grace} s"
     slots = settings.get("REPULL_SLOTS") or ""
     if not slots.isdigit() or int(slots) < 1:
         yield f"REPULL_SLOTS is `{slots}`, expected at least 1"

@@ -81,7 +81,7 @@ def compose(document):
             if not str(port).startswith("127.0.0.1:"):
                 yield f"compose.yaml, {name}: publishes {port} beyond loopback"
         drain = (service.get("environment") or {}).get("REPULL_DRAIN")
-        if drain and seconds(drain) + 5 > (seconds(service.get("stop_grace_period", "10s")) or 0):
+        if drain and seconds(drain) + 8 > (seconds(service.get("stop_grace_period", "10s")) or 0):
             yield f"compose.yaml, {name}: a drain of {drain} does not fit into {service.get('stop_grace_period', '10s')}"
 
 

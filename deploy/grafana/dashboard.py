@@ -71,8 +71,12 @@ ROWS = [
             (f"sum(repull_worker_slots_promised{{{N}}})", "promised"),
             (f"sum(repull_worker_slots{{{N}}})", "slots"),
         ]),
-        ("Slot utilisation", "Running jobs over slots.", "percentunit",
-         [(f"sum(repull_worker_slots_running{{{N}}}) / sum(repull_worker_slots{{{N}}})", "utilisation")]),
+        ("Slot utilisation", "Running jobs over slots, at all times and while jobs were known to wait. The second is close to 1 in health.", "percentunit", [
+            (f"sum(repull_worker_slots_running{{{N}}}) / sum(repull_worker_slots{{{N}}})", "at all times"),
+            (f"sum(rate(repull_worker_backlog_busy_slot_seconds_total{{{N}}}[$__rate_interval]))"
+             f" / sum(rate(repull_worker_backlog_seconds_total{{{N}}}[$__rate_interval])"
+             f" * on (namespace, instance) repull_worker_slots{{{N}}})", "while jobs wait"),
+        ]),
         ("Backlog per slot", "Waiting and running jobs over the slots that serve the queue: what autoscalers act on.", "short",
          [(f"(max by (queue) (repull_queue_ready{{{Q}}}) + max by (queue) (repull_queue_running{{{Q}}}))"
            f" / (max by (queue) (repull_queue_worker_slots{{{Q}}}) > 0)", "{{queue}}")]),

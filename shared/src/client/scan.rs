@@ -45,7 +45,8 @@ pub(crate) struct Scan {
 }
 
 impl Client {
-    pub(crate) async fn stream_handle(&self, name: &str) -> Result<Stream<()>, Error> {
+    /// A stream to ask things of, without asking it anything yet.
+    pub async fn stream_handle(&self, name: &str) -> Result<Stream<()>, Error> {
         self.jetstream()
             .get_stream_no_info(name)
             .await
@@ -116,7 +117,7 @@ impl Client {
     }
 
     /// The first message at or after `sequence` whose subject matches, from the stream's leader.
-    pub(crate) async fn next_message(
+    pub async fn next_message(
         &self,
         stream: &str,
         filter: &str,
@@ -134,7 +135,7 @@ impl Client {
     }
 
     /// The message of this sequence, from the stream's leader.
-    pub(crate) async fn message_at(
+    pub async fn message_at(
         &self,
         stream: &str,
         sequence: u64,

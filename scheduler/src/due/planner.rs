@@ -1,0 +1,507 @@
+//! The schedules of a shard, and which of their fires are due.
+//!
+//! A heap holds each schedule's next fire, so what a fire costs hardly depends on how many
+//! schedules there are. Entries that an edit made void stay in the heap until they come up.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use repull::id::ScheduleId;
+use repull::schedule::Schedule;
+use repull::trigger::Trigger;
+
+use super::fire::{Decision, Kind, Passed, Passing};
+use super::intern::Interner;
+use super::mark::Mark;
+use super::misfire::{At, Fires, Row, judge};
+use super::slot::{Flags, Slot, SlotId};
+
+/// What happened to a schedule.
+#[derive(Debug)]
+pub enum Change {
+    /// It was made, edited, paused or resumed.
+    Put {
+        /// As it is now.
+        schedule: Box<Schedule>,
+        /// The bucket's revision.
+        revision: u64,
+        /// When the bucket stored it.
+        stored: DateTime<Utc>,
+    },
+    /// It is gone; fires of its that were not taken yet go with it.
+    Removed {
+        /// Its id.
+        id: ScheduleId,
+    },
+}
+
+/// Holds schedules and says which fires are due.
+#[derive(Debug)]
+pub struct Planner {
+    mark: Mark,
+    slots: Vec<Option<Slot>>,
+    serials: Vec<u32>,
+    free: Vec<u32>,
+    /// The newest version of each schedule.
+    current: HashMap<ScheduleId, u32>,
+    /// Older versions that may still have fires.
+    older: Vec<SlotId>,
+    heap: BinaryHeap<Reverse<(DateTime<Utc>, SlotId)>>,
+    /// Fires after the mark that are known to be published.
+    settled: HashSet<(ScheduleId, DateTime<Utc>)>,
+    triggers: Interner<Trigger>,
+    kinds: Interner<Kind>,
+}
+
+impl Planner {
+    /// A planner without schedules that goes on from `mark`.
+    pub fn new(mark: Mark) -> Self {
+        Self {
+            mark,
+            slots: Vec::new(),
+            serials: Vec::new(),
+            free: Vec::new(),
+            current: HashMap::new(),
+            older: Vec::new(),
+            heap: BinaryHeap::new(),
+            settled: HashSet::new(),
+            triggers: Interner::default(),
+            kinds: Interner::default(),
+        }
+    }
+
+    /// How many schedules there are.
+    pub fn len(&self) -> usize {
+        self.current.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+
+    /// Takes in what happened to a schedule. Changes of one schedule come in the order of their
+    /// revisions.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Put {
+                schedule,
+                revision,
+                stored,
+            } => self.put(*schedule, revision, stored),
+            Change::Removed { id } => self.remove(&id),
+        }
+    }
+
+    /// Forgets all schedules.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.mark.clone());
+    }
+
+    fn put(&mut self, schedule: Schedule, revision: u64, stored: DateTime<Utc>) {
+        let before = self.current.get(&schedule.id).copied();
+        let before_begins = before
+            .and_then(|place| self.slots[place as usize].as_ref())
+            .map(|slot| (slot.revision, slot.begins));
+        if before_begins.is_some_and(|(before, _)| revision <= before) {
+            return;
+        }
+        // Where the new version does not say from when on it counts, it counts from when it was
+        // stored: before that, the schedule was what it was then.
+        let active_from = schedule.active_from.unwrap_or(stored);
+        let begins = match before_begins {
+            Some((_, before)) if active_from <= before => stored.max(before),
+            _ => active_from,
+        };
+        if let Some(place) = before {
+            self.retire(place, begins, schedule.paused.is_some());
+        }
+        let slot = self.slot(schedule, revision, stored, active_from, begins);
+        let id = slot.id.clone();
+        let place = self.insert(slot);
+        self.current.insert(id, place.place);
+        self.arm_from_mark(place);
+    }
+
+    fn slot(
+        &mut self,
+        mut schedule: Schedule,
+        revision: u64,
+        stored: DateTime<Utc>,
+        active_from: DateTime<Utc>,
+        begins: DateTime<Utc>,
+    ) -> Slot {
+        let args = std::mem::take(&mut schedule.job.args);
+        let args = match args {
+            serde_json::Value::Null => Vec::new(),
+            args => args.to_string().into_bytes(),
+        };
+        let ends = last_run(&schedule.trigger, active_from, schedule.max_runs);
+        let text = serde_json::to_string(&schedule.trigger).unwrap_or_default();
+        let trigger = self.triggers.share(&text, schedule.trigger);
+        let kind = Kind {
+            coalesce: schedule.coalesce,
+            misfire_grace: schedule
+                .misfire_grace
+                .and_then(|grace| chrono::TimeDelta::from_std(grace).ok()),
+            overlap: schedule.overlap,
+            jitter: schedule.jitter,
+            pause_after_failures: schedule.pause_after_failures,
+            job: schedule.job,
+        };
+        let kind = self.kinds.share(&format!("{kind:?}"), kind);
+        Slot {
+            id: schedule.id,
+            trigger,
+            kind,
+            args: args.into(),
+            revision,
+            stored,
+            begins,
+            ends,
+            next: None,
+            flags: Flags {
+                paused: schedule.paused.is_some(),
+                ..Flags::default()
+            },
+        }
+    }
+
+    /// Ends a version: fires until `ends` stay its own.
+    fn retire(&mut self, place: u32, ends: DateTime<Utc>, cut: bool) {
+        let Some(slot) = self.slots[place as usize].as_mut() else {
+            return;
+        };
+        slot.ends = slot.ends.min(ends);
+        slot.flags.cut = cut;
+        let over = slot
+            .next
+            .is_none_or(|at| at.time > slot.ends || (cut && at.due > slot.ends));
+        if over {
+            slot.next = None;
+        }
+        let id = self.id_of(place);
+        // What was taken and is not settled yet must be found again after a change of leader.
+        if over && self.is_settled(place) {
+            self.free(id);
+        } else {
+            self.older.push(id);
+        }
+    }
+
+    fn remove(&mut self, id: &ScheduleId) {
+        let Some(place) = self.current.remove(id) else {
+            return;
+        };
+        let newest = self.id_of(place);
+        let mut gone = vec![newest];
+        self.older.retain(|older| {
+            let is_its = self.slots[older.place as usize]
+                .as_ref()
+                .is_some_and(|slot| slot.id == *id);
+            if is_its {
+                gone.push(*older);
+            }
+            !is_its
+        });
+        for id in gone {
+            self.free(id);
+        }
+    }
+
+    /// Moves the mark: fires that it says are settled are not taken any more.
+    ///
+    /// This is how a standby keeps up, so that taking over costs it nothing.
+    pub fn advance(&mut self, mark: Mark) {
+        self.mark = mark;
+        let mut open = Vec::new();
+        while let Some((due, id)) = self.peek() {
+            if due > self.mark.up_to {
+                break;
+            }
+            self.heap.pop();
+            self.set_next_from_mark(id);
+            // Those open below the mark are out of the way until all others are through.
+            open.extend(self.heap_entry_of(id));
+        }
+        self.heap.extend(open);
+        if !self.settled.is_empty() {
+            let up_to = self.mark.up_to;
+            self.settled.retain(|(_, time)| *time > up_to);
+        }
+        self.prune();
+    }
+
+    /// Goes on from a mark that another leader wrote: forward as a rule, back where its bucket was
+    /// restored from a copy.
+    pub fn go_on_from(&mut self, mark: Mark) {
+        if mark.up_to >= self.mark.up_to && mark.known >= self.mark.known {
+            self.advance(mark);
+        } else {
+            self.reset(mark);
+        }
+    }
+
+    /// Goes back to the mark, with all that was taken since open again: for a leader that steps
+    /// down or that lost track of what it has published.
+    pub fn reset(&mut self, mark: Mark) {
+        self.mark = mark;
+        self.settled.clear();
+        self.heap.clear();
+        for place in 0..self.slots.len() {
+            if let Some(slot) = self.slots[place].as_mut() {
+                slot.flags.held = false;
+                self.arm_from_mark(self.id_of(place as u32));
+            }
+        }
+        self.prune();
+    }
+
+    /// The fires that are due until then, without taking them: what a leader before us may have
+    /// published already. At most about `limit`.
+    pub fn open_until(&mut self, until: DateTime<Utc>, limit: usize) -> Vec<super::Fire> {
+        let mut fires = Vec::new();
+        let mut entries = HashSet::new();
+        while let Some((due, id)) = self.peek() {
+            if due > until || fires.len() >= limit {
+                break;
+            }
+            self.heap.pop();
+            if !entries.insert((due, id)) {
+                continue;
+            }
+            let Some(slot) = self.slots[id.place as usize].as_ref() else {
+                continue;
+            };
+            let view = slot.view(&self.settled);
+            let mut next = slot.next;
+            while let Some(at) = next.filter(|at| at.due <= until) {
+                fires.push(slot.fire(at));
+                next = view.after(at.time);
+            }
+        }
+        self.heap.extend(entries.into_iter().map(Reverse));
+        fires
+    }
+
+    /// These fires are published already, though the mark does not say so.
+    pub fn settle(&mut self, fires: impl IntoIterator<Item = (ScheduleId, DateTime<Utc>)>) {
+        self.settled.extend(fires);
+        if self.settled.is_empty() {
+            return;
+        }
+        let ids: HashSet<ScheduleId> = self.settled.iter().map(|(id, _)| id.clone()).collect();
+        let older = self.older.clone();
+        let current = ids
+            .iter()
+            .filter_map(|id| self.current.get(id))
+            .map(|place| self.id_of(*place))
+            .collect::<Vec<_>>();
+        for id in older.into_iter().chain(current) {
+            self.arm_from_mark(id);
+        }
+    }
+
+    /// Takes what is due: about `limit` decisions, the longest due first over all schedules.
+    ///
+    /// Oldest first, because after an outage one schedule with thousands of missed fires must not
+    /// hold back another that missed a single one.
+    pub fn due(&mut self, now: DateTime<Utc>, limit: usize) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        while decisions.len() < limit {
+            let Some((due, id)) = self.peek() else { break };
+            if due > now {
+                break;
+            }
+            self.heap.pop();
+            self.take(id, now, &mut decisions);
+        }
+        decisions
+    }
+
+    fn take(&mut self, id: SlotId, now: DateTime<Utc>, decisions: &mut Vec<Decision>) {
+        let Some(slot) = self.slots[id.place as usize].as_mut() else {
+            return;
+        };
+        let Some(first) = slot.next else { return };
+        if slot.flags.held {
+            return;
+        }
+        let judgement = judge(
+            &slot.view(&self.settled),
+            first,
+            now,
+            slot.kind.misfire_grace,
+            slot.kind.coalesce,
+        );
+        let passed = |row: Row, why| {
+            Decision::Pass(Passed {
+                schedule: slot.id.clone(),
+                first: row.first.time,
+                last: row.last.time,
+                count: row.count,
+                why,
+            })
+        };
+        if let (Some(row), Some(grace)) = (judgement.misfired, slot.kind.misfire_grace) {
+            decisions.push(passed(row, Passing::Misfired { grace }));
+        }
+        if let Some(at) = judgement.publish {
+            if let Some(row) = judgement.coalesced {
+                decisions.push(passed(row, Passing::Coalesced { into: at.time }));
+            }
+            decisions.push(Decision::Publish(slot.fire(at)));
+        }
+        slot.next = judgement.next;
+        self.push(id);
+    }
+
+    /// When the next fire is due. May be in the past.
+    pub fn next_due(&mut self) -> Option<DateTime<Utc>> {
+        self.peek().map(|(due, _)| due)
+    }
+
+    /// Takes no fires of this schedule until [`Planner::release`].
+    pub fn hold(&mut self, schedule: &ScheduleId) {
+        self.with_versions(schedule, |slot| slot.flags.held = true);
+    }
+
+    /// Takes fires of this schedule again, those that came due meanwhile as late ones.
+    pub fn release(&mut self, schedule: &ScheduleId) {
+        for id in self.with_versions(schedule, |slot| slot.flags.held = false) {
+            self.push(id);
+        }
+    }
+
+    fn with_versions(&mut self, schedule: &ScheduleId, change: impl Fn(&mut Slot)) -> Vec<SlotId> {
+        let current = self.current.get(schedule).map(|place| self.id_of(*place));
+        let versions: Vec<SlotId> = self.older.iter().copied().chain(current).collect();
+        let mut changed = Vec::new();
+        for id in versions {
+            let slot = self.slots[id.place as usize].as_mut();
+            if let Some(slot) = slot.filter(|slot| slot.id == *schedule) {
+                change(slot);
+                changed.push(id);
+            }
+        }
+        changed
+    }
+
+    /// The schedules that pause themselves after failures, with their bounds.
+    pub fn pausing(&self, schedule: &ScheduleId) -> Option<u32> {
+        let place = self.current.get(schedule)?;
+        let slot = self.slots[*place as usize].as_ref()?;
+        slot.kind
+            .pause_after_failures
+            .filter(|_| !slot.flags.paused)
+    }
+
+    /// Sets a slot's next fire to the first one that is not settled.
+    fn arm_from_mark(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots[id.place as usize].as_mut() {
+            slot.next = None;
+        }
+        self.set_next_from_mark(id);
+        self.push(id);
+    }
+
+    /// The same, but never back to a fire that was taken.
+    fn set_next_from_mark(&mut self, id: SlotId) {
+        let Some(slot) = self.slots[id.place as usize].as_mut() else {
+            return;
+        };
+        let settled = self
+            .mark
+            .settled_until(&slot.id, slot.revision, slot.stored);
+        let next = slot.first_after(settled, &self.settled);
+        let goes_back = |next: &At| slot.next.is_some_and(|at| at.time > next.time);
+        if !next.as_ref().is_some_and(goes_back) {
+            slot.next = next;
+        }
+    }
+
+    fn push(&mut self, id: SlotId) {
+        self.heap.extend(self.heap_entry_of(id));
+    }
+
+    fn heap_entry_of(&self, id: SlotId) -> Option<Reverse<(DateTime<Utc>, SlotId)>> {
+        let slot = self.slots[id.place as usize].as_ref()?;
+        (!slot.flags.held).then_some(Reverse((slot.next?.due, id)))
+    }
+
+    /// The head of the heap, without entries that an edit made void.
+    fn peek(&mut self) -> Option<(DateTime<Utc>, SlotId)> {
+        loop {
+            let Reverse((due, id)) = *self.heap.peek()?;
+            let is_valid = self.serials[id.place as usize] == id.serial
+                && self.slots[id.place as usize].as_ref().is_some_and(|slot| {
+                    !slot.flags.held && slot.next.is_some_and(|at| at.due == due)
+                });
+            if is_valid {
+                return Some((due, id));
+            }
+            self.heap.pop();
+        }
+    }
+
+    fn id_of(&self, place: u32) -> SlotId {
+        SlotId {
+            place,
+            serial: self.serials[place as usize],
+        }
+    }
+
+    fn insert(&mut self, slot: Slot) -> SlotId {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.serials.push(0);
+            (self.slots.len() - 1) as u32
+        });
+        self.slots[place as usize] = Some(slot);
+        self.id_of(place)
+    }
+
+    fn free(&mut self, id: SlotId) {
+        self.slots[id.place as usize] = None;
+        self.serials[id.place as usize] = id.serial.wrapping_add(1);
+        self.free.push(id.place);
+    }
+
+    /// Whether the mark covers all that this version ever fires.
+    fn is_settled(&self, place: u32) -> bool {
+        self.slots[place as usize].as_ref().is_none_or(|slot| {
+            slot.flags.paused
+                || slot.is_over(
+                    self.mark
+                        .settled_until(&slot.id, slot.revision, slot.stored),
+                )
+        })
+    }
+
+    /// Frees older versions whose fires are all settled.
+    fn prune(&mut self) {
+        let older = std::mem::take(&mut self.older);
+        for id in older {
+            let slot = self.slots[id.place as usize].as_ref();
+            if slot.is_some_and(|slot| slot.next.is_none()) && self.is_settled(id.place) {
+                self.free(id);
+            } else {
+                self.older.push(id);
+            }
+        }
+    }
+}
+
+/// The last fire that `max_runs` allows, counted from `active_from`: the same for every scheduler.
+fn last_run(trigger: &Trigger, active_from: DateTime<Utc>, max_runs: Option<u64>) -> DateTime<Utc> {
+    let Some(max_runs) = max_runs else {
+        return DateTime::<Utc>::MAX_UTC;
+    };
+    let runs = usize::try_from(max_runs).unwrap_or(usize::MAX);
+    trigger
+        .fires(Some(active_from))
+        .take(runs)
+        .last()
+        .unwrap_or(active_from)
+}

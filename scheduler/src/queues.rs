@@ -1,0 +1,137 @@
+//! Keeps each queue's consumers as its settings say: made where absent, one per lane, with the
+//! queue's limit on jobs that run at once.
+//!
+//! Every scheduler does this, leader or not: it is the same for all and done twice does no harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_nats::jetstream::Message;
+use repull::client::Client;
+use repull::id::{Lane, Priority, QueueName};
+use repull::queue::QueueSettings;
+use repull::topology::{Bucket, Topology};
+use repull::wire::Place;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::follow::{Sink, Source, follow};
+
+struct Queues {
+    client: Client,
+    topology: Topology,
+    prefix: String,
+    /// What was seen before all of the bucket was read: the newest settings of each queue.
+    first: Option<BTreeMap<QueueName, QueueSettings>>,
+    /// Queues that are kept although they have no settings.
+    configured: BTreeSet<QueueName>,
+}
+
+/// Makes the consumers of `configured` queues and of those in the bucket, and follows the bucket.
+pub(crate) async fn keep(
+    client: Client,
+    topology: Topology,
+    configured: Vec<QueueName>,
+    stop: CancellationToken,
+) {
+    let bucket = Bucket::Queues;
+    let source = Source {
+        stream: bucket.stream(client.namespace()),
+        headers_only: false,
+    };
+    let queues = Queues {
+        prefix: format!("$KV.{}.", bucket.name(client.namespace())),
+        first: Some(BTreeMap::new()),
+        configured: configured.into_iter().collect(),
+        client: client.clone(),
+        topology,
+    };
+    follow(client, source, queues, stop).await;
+}
+
+impl Sink for Queues {
+    async fn message(&mut self, message: Message) {
+        let Some(key) = message.subject.strip_prefix(self.prefix.as_str()) else {
+            return;
+        };
+        let Ok(name) = QueueName::new(key) else {
+            return warn!(
+                key,
+                "an entry of the bucket of queues is passed over: it names no queue"
+            );
+        };
+        let settings = match message.payload.is_empty() {
+            true => QueueSettings::default(),
+            false => match serde_json::from_slice(&message.payload) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    return error!(queue = key, %error, "the queue's settings can't be read; its consumers stay as they are");
+                }
+            },
+        };
+        match &mut self.first {
+            // Old values of the history are not worth a request each.
+            Some(first) => {
+                first.insert(name, settings);
+            }
+            None => self.apply(&name, &settings).await,
+        }
+    }
+
+    async fn caught_up(&mut self) {
+        let mut first = self.first.take().unwrap_or_default();
+        for name in &self.configured {
+            first.entry(name.clone()).or_default();
+        }
+        for (name, settings) in first {
+            self.apply(&name, &settings).await;
+        }
+    }
+
+    async fn restarted(&mut self) {
+        self.first = Some(BTreeMap::new());
+    }
+}
+
+impl Queues {
+    async fn apply(&self, name: &QueueName, settings: &QueueSettings) {
+        let priorities: &[Priority] = match settings.lanes {
+            true => &Priority::ALL,
+            false => &[Priority::Normal],
+        };
+        for &priority in priorities {
+            let lane = Lane {
+                queue: name.clone(),
+                priority,
+            };
+            if let Err(error) = self.ensure(&lane, settings.limit).await {
+                error!(queue = %lane, %error, "the queue's consumer is not as it must be");
+            }
+        }
+    }
+
+    async fn ensure(&self, lane: &Lane, limit: Option<u32>) -> Result<(), anyhow::Error> {
+        let connection = self.client.connection();
+        let found = self
+            .topology
+            .ensure_consumer(connection, lane, limit)
+            .await?;
+        let wanted = self.topology.consumer(lane, limit);
+        if found.max_ack_pending == wanted.max_ack_pending {
+            return Ok(());
+        }
+        let (from, to) = (found.max_ack_pending, wanted.max_ack_pending);
+        // All else that the operator set stays.
+        let changed = async_nats::jetstream::consumer::pull::Config {
+            max_ack_pending: to,
+            ..found
+        };
+        let stream = Place::Jobs.stream(self.client.namespace());
+        self.client
+            .stream_handle(&stream)
+            .await?
+            .update_consumer(changed)
+            .await?;
+        info!(queue = %lane, from, to, "changed the queue's limit");
+        Ok(())
+    }
+}

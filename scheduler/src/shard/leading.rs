@@ -1,0 +1,309 @@
+//! Beginning to lead, leading, and ceasing to.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use repull::clock;
+use tracing::{info, warn};
+
+use super::{DRAIN, Done, LOOKUPS_MAX, Shard, lookup};
+use crate::due::Fire;
+use crate::lease::Tenure;
+use crate::watermark::{HORIZON, Watermark, WatermarkError};
+
+/// Most fires that a new leader looks up one by one because the one before may have published them.
+/// Beyond that the broker's memory of message ids must do.
+const LOOKED_UP_MAX: usize = 100_000;
+
+/// How many of them at once.
+const LOOKED_UP_AT_ONCE: usize = 256;
+
+/// What only a leader has.
+#[derive(Debug)]
+pub(super) struct Leading {
+    tenure: Tenure,
+    /// When it began.
+    pub(super) since: DateTime<Utc>,
+    /// The watermark as it was written last, and its revision.
+    watermark: Watermark,
+    revision: u64,
+    /// All fires due by then were taken from the planner.
+    taken: DateTime<Utc>,
+    /// Whether a write is under way.
+    writing: bool,
+}
+
+impl Shard {
+    /// Up to when fires may be published now; none where this is not the leader.
+    pub(super) fn acting_until(&self) -> Option<DateTime<Utc>> {
+        let leading = self.leading.as_ref()?;
+        leading.tenure.holds().then_some(leading.watermark.horizon)
+    }
+
+    /// Notes that all fires due by `until` were taken, as far as there was room.
+    pub(super) fn taken(&mut self, until: DateTime<Utc>) {
+        let next = self.planner.next_due();
+        if let Some(leading) = &mut self.leading {
+            let before_next = next.map(|next| next - chrono::TimeDelta::nanoseconds(1));
+            let taken = before_next.map_or(until, |before| before.min(until));
+            leading.taken = leading.taken.max(taken);
+        }
+    }
+
+    pub(super) async fn tenure_changed(&mut self) {
+        let tenure = *self.tenure.borrow_and_update();
+        match (&mut self.leading, tenure) {
+            (Some(leading), Some(tenure)) if leading.tenure.term == tenure.term => {
+                leading.tenure = tenure;
+            }
+            (None, None) => {}
+            (leading, tenure) => {
+                if leading.is_some() {
+                    self.step_down("its lease is another's or has lapsed");
+                }
+                if let Some(tenure) = tenure {
+                    self.take_over(tenure).await;
+                }
+            }
+        }
+    }
+
+    /// Begins to lead: reads the watermark from the leader of its stream, claims it, and looks up
+    /// what the leader before may have published after writing it.
+    async fn take_over(&mut self, tenure: Tenure) {
+        let begun = Instant::now();
+        match self.try_take_over(tenure).await {
+            Ok(leading) => {
+                info!(
+                    term = tenure.term,
+                    schedules = self.planner.len(),
+                    later = self.later.len(),
+                    up_to = %leading.watermark.up_to,
+                    took = ?begun.elapsed(),
+                    "took over"
+                );
+                self.leading = Some(leading);
+                self.metrics.leader_changes.inc();
+                self.metrics.leader.inc();
+                self.read_overdue();
+            }
+            Err(error) => {
+                warn!(%error, "could not take over; standing by");
+                self.leading = None;
+            }
+        }
+    }
+
+    async fn try_take_over(&mut self, tenure: Tenure) -> Result<Leading, WatermarkError> {
+        let now = clock::now();
+        let (revision, found) = match self.watermark.read().await? {
+            Some(found) => found,
+            None => {
+                // Somebody removed it: what was due before can't be known.
+                warn!("there is no watermark; going on from now");
+                self.watermark
+                    .create(&self.watermark_at(now, now, tenure))
+                    .await?;
+                self.watermark
+                    .read()
+                    .await?
+                    .ok_or(WatermarkError::Deposed { key: String::new() })?
+            }
+        };
+        self.planner.go_on_from(found.mark());
+        let claim = Watermark {
+            // What the one before published lies before its horizon, what we publish before ours.
+            horizon: found.horizon.max(now + HORIZON),
+            lease_revision: tenure.term,
+            writer: self.id.to_string(),
+            ..found.clone()
+        };
+        let revision = self.watermark.write(&claim, revision).await?;
+        let suspects = self
+            .planner
+            .open_until(found.horizon.min(now), LOOKED_UP_MAX);
+        if !suspects.is_empty() {
+            info!(
+                fires = suspects.len(),
+                "looking up what the leader before may have published"
+            );
+            let published = self.published_of(suspects).await;
+            self.planner.settle(published);
+        }
+        Ok(Leading {
+            tenure: (*self.tenure.borrow()).unwrap_or(tenure),
+            since: now,
+            taken: claim.up_to,
+            watermark: claim,
+            revision,
+            writing: false,
+        })
+    }
+
+    fn watermark_at(&self, up_to: DateTime<Utc>, now: DateTime<Utc>, tenure: Tenure) -> Watermark {
+        Watermark {
+            up_to,
+            horizon: now,
+            known: self.known,
+            held: std::collections::BTreeMap::new(),
+            lease_revision: tenure.term,
+            writer: self.id.to_string(),
+        }
+    }
+
+    async fn published_of(
+        &self,
+        suspects: Vec<Fire>,
+    ) -> Vec<(repull::id::ScheduleId, DateTime<Utc>)> {
+        stream::iter(suspects)
+            .map(|fire| async move {
+                // Without an answer it is published again, under the same id.
+                let was = lookup::was_published(&self.client, &fire).await;
+                was.is_ok_and(|was| was).then_some((fire.schedule, fire.at))
+            })
+            .buffer_unordered(LOOKED_UP_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
+    }
+
+    /// Finds later jobs that are overdue and that this standby had dropped: they are left only
+    /// where the leader before did not get round to them.
+    fn read_overdue(&mut self) {
+        if !std::mem::take(&mut self.later_dropped) {
+            return;
+        }
+        let (client, sharding) = (self.client.clone(), self.sharding.clone());
+        self.lookups.spawn(async move {
+            Done::Overdue(crate::later::overdue(&client, &sharding, clock::now()).await)
+        });
+    }
+
+    /// Ceases to lead: what is in hand is the successor's to settle.
+    pub(super) fn step_down(&mut self, why: &str) {
+        let Some(leading) = self.leading.take() else {
+            return;
+        };
+        warn!(term = leading.tenure.term, why, "stepping down");
+        self.metrics.leader.dec();
+        self.metrics.leader_changes.inc();
+        self.pipeline.abandon();
+        // Dropping it ends those under way, and what they would have said is void.
+        self.lookups = tokio::task::JoinSet::new();
+        self.following = false;
+        self.delayed.take_all().for_each(drop);
+        self.open.clear();
+        self.released.clear();
+        // Those that were on their way are found again by reading the stream.
+        self.later_dropped |= !self.promoting.is_empty();
+        self.promoting.clear();
+        self.planner.reset(leading.watermark.mark());
+        self.sharding.watermark(None);
+    }
+
+    /// Writes the watermark, as far as fires are settled.
+    pub(super) fn mark(&mut self) {
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        if !leading.tenure.holds() {
+            return self.step_down("its lease could not be renewed in time");
+        }
+        if std::mem::replace(&mut leading.writing, true) {
+            return;
+        }
+        let watermark = self.next_watermark();
+        let (Some(watermark), Some(leading)) = (watermark, &self.leading) else {
+            return;
+        };
+        let (entry, revision) = (self.watermark.clone(), leading.revision);
+        self.lookups.spawn(async move {
+            let written = entry.write(&watermark, revision).await;
+            Done::Marked(Box::new(watermark), written)
+        });
+    }
+
+    fn next_watermark(&mut self) -> Option<Watermark> {
+        let next = self.planner.next_due();
+        let leading = self.leading.as_ref()?;
+        let before_next = next.map(|next| next - chrono::TimeDelta::nanoseconds(1));
+        let taken = before_next.map_or(leading.taken, |before| before.min(leading.taken));
+        let (up_to, held) = self.open.settled(taken);
+        let before = &leading.watermark;
+        // A schedule that came in late may have fires before the mark. Until they are settled, the
+        // mark must not say that we know of it.
+        let (up_to, known) = match up_to >= before.up_to {
+            true => (up_to, self.known),
+            false => (before.up_to, before.known),
+        };
+        Some(Watermark {
+            up_to,
+            horizon: before.horizon.max(clock::now() + HORIZON),
+            known,
+            held,
+            lease_revision: leading.tenure.term,
+            writer: self.id.to_string(),
+        })
+    }
+
+    pub(super) fn marked(&mut self, watermark: Watermark, written: Result<u64, WatermarkError>) {
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        leading.writing = false;
+        match written {
+            Ok(revision) => {
+                leading.revision = revision;
+                self.sharding.watermark(Some(watermark.up_to));
+                self.planner.advance(watermark.mark());
+                leading.watermark = watermark;
+            }
+            Err(error @ WatermarkError::Deposed { .. }) => self.step_down(&error.to_string()),
+            Err(error) => warn!(%error, "the watermark could not be written yet"),
+        }
+    }
+
+    /// Gets confirmed what is in flight, and writes a watermark that leaves nothing open: a
+    /// successor goes on from there without looking anything up.
+    pub(super) async fn drain(&mut self) {
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        while self.open.len() + self.promoting.len() + self.lookups.len() > 0 {
+            self.send_delayed(Instant::now()).await;
+            let wake = self
+                .delayed
+                .next()
+                .map_or(deadline, |next| deadline.min(next.into()));
+            tokio::select! {
+                (item, answer) = self.pipeline.next() => self.answered(item, answer).await,
+                Some(done) = self.lookups.join_next() => self.done(done).await,
+                () = tokio::time::sleep_until(wake) => {
+                    if tokio::time::Instant::now() >= deadline {
+                        break;
+                    }
+                }
+            }
+            // Later jobs that are held back by another of their id are not waited for.
+            if self.open.len() == 0 && self.pipeline.in_flight() == 0 && self.lookups.is_empty() {
+                break;
+            }
+        }
+        let Some(mut watermark) = self.next_watermark() else {
+            return;
+        };
+        if self.open.len() == 0 {
+            watermark.horizon = watermark.up_to;
+        }
+        if let Some(leading) = &self.leading {
+            let written = self.watermark.write(&watermark, leading.revision);
+            match tokio::time::timeout(DRAIN, written).await {
+                Ok(Ok(_)) => info!(up_to = %watermark.up_to, "wrote the last watermark"),
+                Ok(Err(error)) => warn!(%error, "the last watermark was not written"),
+                Err(_) => warn!("the last watermark was not written in time"),
+            }
+        }
+        self.metrics.leader.dec();
+    }
+}
+
+const _: () = assert!(LOOKED_UP_AT_ONCE <= LOOKUPS_MAX);

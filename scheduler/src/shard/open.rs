@@ -1,0 +1,137 @@
+//! What was taken from the planner and is not settled yet: it holds the watermark back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use repull::id::ScheduleId;
+
+/// For how long a fire may be without success before its schedule is excepted from the watermark,
+/// so that one that can never be published does not hold back the others' progress.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+
+/// Most schedules that are excepted; more of them hold the watermark back.
+const HELD_MAX: usize = 256;
+
+/// Names a fire that is not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket {
+    due: DateTime<Utc>,
+    serial: u64,
+}
+
+/// Fires that are not settled, in the order in which they were due.
+#[derive(Debug, Default)]
+pub(crate) struct Open {
+    tickets: BTreeMap<Ticket, (ScheduleId, Instant)>,
+    of_schedule: HashMap<ScheduleId, u32>,
+    serial: u64,
+}
+
+impl Open {
+    /// Notes that a fire, due at `due`, was taken.
+    pub(crate) fn add(&mut self, schedule: &ScheduleId, due: DateTime<Utc>) -> Ticket {
+        self.serial += 1;
+        let ticket = Ticket {
+            due,
+            serial: self.serial,
+        };
+        self.tickets
+            .insert(ticket, (schedule.clone(), Instant::now()));
+        *self.of_schedule.entry(schedule.clone()).or_default() += 1;
+        ticket
+    }
+
+    /// Notes that it is settled.
+    pub(crate) fn settle(&mut self, ticket: Ticket) {
+        let Some((schedule, _)) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        if let Some(count) = self.of_schedule.get_mut(&schedule) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_schedule.remove(&schedule);
+            }
+        }
+    }
+
+    /// Whether a fire of this schedule is open.
+    pub(crate) fn has(&self, schedule: &ScheduleId) -> bool {
+        self.of_schedule.contains_key(schedule)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Up to when all fires are settled, given that all due by `taken` were taken; and the schedules
+    /// that are excepted from that because a fire of theirs is stuck.
+    pub(crate) fn settled(
+        &self,
+        taken: DateTime<Utc>,
+    ) -> (DateTime<Utc>, BTreeMap<ScheduleId, DateTime<Utc>>) {
+        let now = Instant::now();
+        let mut held = BTreeMap::new();
+        for (ticket, (schedule, since)) in &self.tickets {
+            if ticket.due > taken {
+                break;
+            }
+            if held.contains_key(schedule) {
+                continue;
+            }
+            if now.duration_since(*since) < STUCK_AFTER || held.len() >= HELD_MAX {
+                return (ticket.due - TimeDelta::microseconds(1), held);
+            }
+            held.insert(schedule.clone(), ticket.due);
+        }
+        (taken, held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_open_fire_holds_the_watermark_back() {
+        let schedule = ScheduleId::new("s").unwrap();
+        let mut open = Open::default();
+        assert_eq!(open.settled(at(9)).0, at(9));
+        let first = open.add(&schedule, at(5));
+        let second = open.add(&schedule, at(7));
+        assert!(open.settled(at(9)).0 < at(5));
+        open.settle(first);
+        assert!(open.settled(at(9)).0 < at(7) && open.settled(at(9)).0 >= at(6));
+        assert!(open.has(&schedule));
+        open.settle(second);
+        assert!(!open.has(&schedule));
+        assert_eq!(open.settled(at(9)), (at(9), BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_stuck_fire_excepts_its_schedule_and_lets_the_others_go_on() {
+        let (stuck, other) = (ScheduleId::new("a").unwrap(), ScheduleId::new("b").unwrap());
+        let mut open = Open::default();
+        let ticket = open.add(&stuck, at(5));
+        open.add(&stuck, at(6));
+        open.tickets
+            .values_mut()
+            .for_each(|(_, since)| *since -= STUCK_AFTER);
+        open.add(&other, at(7));
+        let (up_to, held) = open.settled(at(9));
+        assert!(up_to < at(7) && up_to >= at(6));
+        assert_eq!(held, BTreeMap::from([(stuck.clone(), at(5))]));
+        open.settle(ticket);
+        assert_eq!(open.settled(at(9)).1, BTreeMap::from([(stuck, at(6))]));
+    }
+}

@@ -1,0 +1,92 @@
+//! Schedules become jobs, each fire once, whatever happens to schedulers.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use support::{Drain, World, eventually};
+
+/// The fires of `every` within (from, until], as the ids their jobs carry.
+fn expected(
+    schedules: &BTreeMap<String, (DateTime<Utc>, i64)>,
+    until: DateTime<Utc>,
+) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for (id, (from, millis)) in schedules {
+        let mut fire = from.timestamp_millis().div_euclid(*millis) * millis;
+        while fire <= until.timestamp_millis() {
+            if fire * 1_000 > from.timestamp_micros() {
+                ids.insert(format!("{id}-{fire}"));
+            }
+            fire += millis;
+        }
+    }
+    ids
+}
+
+async fn put_many(
+    world: &World,
+    count: usize,
+    millis: i64,
+) -> BTreeMap<String, (DateTime<Utc>, i64)> {
+    let mut schedules = BTreeMap::new();
+    for number in 0..count {
+        let id = format!("s{number}");
+        let from = world
+            .put(json!({
+                "id": id,
+                "trigger": {"every": {"interval": format!("{millis}ms"), "anchor": "1970-01-01T00:00:00Z"}},
+                "job": {"task": "count", "args": {"number": number}},
+            }))
+            .await;
+        schedules.insert(id, (from, millis));
+    }
+    schedules
+}
+
+/// Each fire until `until` came exactly once, and none came that should not have.
+fn check(drain: &Drain, schedules: &BTreeMap<String, (DateTime<Utc>, i64)>, until: DateTime<Utc>) {
+    let taken = drain.taken();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for job in &taken {
+        *counts.entry(job.nonce.as_str()).or_default() += 1;
+    }
+    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(doubled.is_empty(), "doubled: {doubled:?}");
+    let expected = expected(schedules, until);
+    let lost: Vec<_> = expected
+        .iter()
+        .filter(|id| !counts.contains_key(id.as_str()))
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} lost: {lost:?}",
+        lost.len(),
+        expected.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leader_loses_no_fire_and_doubles_none() {
+    let mut world = World::start().await;
+    let schedules = put_many(&world, 20, 100).await;
+    world.scheduler("first");
+    let drain = world.drain().await;
+    world.logged("first", "took over").await;
+    world.scheduler("second");
+    drain.reached(200).await;
+    world.logged("second", "scheduler started").await;
+    world.kill("first");
+    world.logged("second", "took over").await;
+    let until = repull::clock::now();
+    drain.reached(expected(&schedules, until).len()).await;
+    eventually("all fires came", || async {
+        let newest = drain.taken().iter().map(|job| job.stored).max()?;
+        (newest > until + TimeDelta::seconds(2)).then_some(())
+    })
+    .await;
+    world.stop("second").await;
+    check(&drain, &schedules, until);
+}

@@ -1,0 +1,294 @@
+//! A real nats-server of the test's own, scheduler processes on it, and a worker that only counts.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use repull::client::Client;
+use repull::connect::Settings;
+use repull::id::Lane;
+use repull::schedule::Schedule;
+use repull::topology::{Bucket, Layout};
+use repull::wire::{Place, headers};
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server, and what runs on it. All of it ends when it is dropped.
+pub(crate) struct World {
+    server: Child,
+    port: u16,
+    folder: TempDir,
+    processes: BTreeMap<String, Child>,
+    pub(crate) client: Client,
+    pub(crate) layout: Layout,
+}
+
+impl World {
+    /// A server with the streams made, and a lease of two seconds.
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let server = start_server(&folder, port);
+        let settings = Settings::for_servers(format!("nats://127.0.0.1:{port}"));
+        let client = eventually("the server answers", || async {
+            Client::connect(&settings).await.ok()
+        })
+        .await;
+        let layout = Layout {
+            lease: Duration::from_secs(2),
+            ..Layout::default()
+        };
+        let topology = client.ensure_topology(&layout).await.unwrap();
+        let lane = Lane::normal(repull::id::QueueName::default());
+        topology
+            .ensure_consumer(client.connection(), &lane, None)
+            .await
+            .unwrap();
+        Self {
+            server,
+            port,
+            folder,
+            processes: BTreeMap::new(),
+            client,
+            layout,
+        }
+    }
+
+    /// Stops the server as a crash does, and starts it again on the same store.
+    pub(crate) fn restart_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        self.server = start_server(&self.folder, self.port);
+    }
+
+    /// Starts a scheduler process.
+    pub(crate) fn scheduler(&mut self, id: &str) {
+        let process = Command::new(env!("CARGO_BIN_EXE_repull-scheduler"))
+            .args([
+                "--id",
+                id,
+                "--lease",
+                "2s",
+                "--log",
+                "info,repull_scheduler=debug",
+            ])
+            .env("NATS_URL", format!("nats://127.0.0.1:{}", self.port))
+            .env_remove("REPULL_HTTP")
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(self.log(id)).unwrap())
+            .spawn()
+            .unwrap();
+        self.processes.insert(id.to_owned(), process);
+    }
+
+    fn log(&self, id: &str) -> PathBuf {
+        self.folder.path().join(format!("{id}.log"))
+    }
+
+    /// Ends a scheduler with no chance to clean up.
+    pub(crate) fn kill(&mut self, id: &str) {
+        let mut process = self.processes.remove(id).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, id: &str, signal: &str) {
+        let pid = self.processes[id].id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Stops a scheduler cleanly.
+    pub(crate) async fn stop(&mut self, id: &str) {
+        self.signal(id, "-TERM");
+        let mut process = self.processes.remove(id).unwrap();
+        let status = eventually("the scheduler stops", || {
+            let status = process.try_wait().unwrap();
+            async move { status }
+        })
+        .await;
+        assert!(
+            status.success(),
+            "{status}\n{}",
+            std::fs::read_to_string(self.log(id)).unwrap()
+        );
+    }
+
+    /// Waits until a scheduler has logged a line with this text.
+    pub(crate) async fn logged(&self, id: &str, text: &str) {
+        eventually(&format!("`{id}` logs `{text}`"), || {
+            let found = std::fs::read_to_string(self.log(id))
+                .unwrap()
+                .contains(text);
+            async move { found.then_some(()) }
+        })
+        .await;
+    }
+
+    /// Stores a schedule that counts from now on, and tells from when.
+    pub(crate) async fn put(&self, json: serde_json::Value) -> DateTime<Utc> {
+        let mut json = json;
+        let now = repull::clock::now();
+        json["active_from"] = serde_json::to_value(now).unwrap();
+        let id = json["id"].as_str().unwrap().to_owned();
+        let bytes = serde_json::to_vec(&json).unwrap();
+        Schedule::from_json(&id, &bytes).unwrap();
+        let bucket = Bucket::Schedules.name(self.client.namespace());
+        let bucket = self.client.jetstream().get_key_value(bucket).await.unwrap();
+        bucket.put(&id, bytes.into()).await.unwrap();
+        now
+    }
+
+    /// Takes and acks all jobs as they come, and notes the enqueue of each.
+    pub(crate) async fn drain(&self) -> Drain {
+        let stream = Place::Jobs.stream(self.client.namespace());
+        let consumer: async_nats::jetstream::consumer::PullConsumer = self
+            .client
+            .jetstream()
+            .get_consumer_from_stream("default", stream)
+            .await
+            .unwrap();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let noted = taken.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok(mut messages) = consumer.messages().await else {
+                    continue;
+                };
+                while let Some(Ok(message)) = messages.next().await {
+                    let nonce = message.headers.as_ref().and_then(|h| h.get(headers::NONCE));
+                    let nonce = nonce.map(|nonce| nonce.as_str().to_owned());
+                    let info = message.info().unwrap();
+                    // A job that is delivered again was not lost and not doubled.
+                    if info.delivered == 1 {
+                        noted.lock().unwrap().push(Taken {
+                            subject: message.subject.to_string(),
+                            nonce: nonce.unwrap_or_default(),
+                            stored: info.published,
+                        });
+                    }
+                    let _ = message.ack().await;
+                }
+            }
+        });
+        Drain { taken, task }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for process in self.processes.values_mut() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
+                if entry
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "log")
+                {
+                    let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                    let lines: Vec<&str> = text.lines().collect();
+                    let tail = lines.len().saturating_sub(60);
+                    eprintln!(
+                        "--- {}\n{}",
+                        entry.path().display(),
+                        lines[tail..].join("\n")
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A job that was taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) subject: String,
+    pub(crate) nonce: String,
+    pub(crate) stored: DateTime<Utc>,
+}
+
+/// Jobs that were taken.
+pub(crate) struct Drain {
+    taken: Arc<Mutex<Vec<Taken>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drain {
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.taken.lock().unwrap().len()
+    }
+
+    /// Waits until that many jobs were taken.
+    pub(crate) async fn reached(&self, count: usize) {
+        eventually(&format!("{count} jobs came"), || async {
+            (self.count() >= count).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Waits for something to be there.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            started.elapsed() < DEADLINE,
+            "waited {DEADLINE:?} in vain: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn start_server(folder: &TempDir, port: u16) -> Child {
+    let finder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/nats-server");
+    let found = Command::new(finder).output().unwrap();
+    let path = String::from_utf8(found.stdout).unwrap();
+    Command::new(path.trim())
+        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
+        .arg(folder.path().join("store"))
+        .arg("-l")
+        .arg(folder.path().join("server.log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}

@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, env = "REPULL_VALUE_BYTES_MAX", value_name = "BYTES", default_value_t = repull_worker::config::VALUE_BYTES_MAX_DEFAULT)]
     value_bytes_max: usize,
     /// Id under which the worker is listed [default: the host's name and a random part]
-    #[arg(long, env = "REPULL_WORKER_ID", value_name = "ID")]
+    #[arg(long, env = "REPULL_ID", value_name = "ID")]
     id: Option<WorkerId>,
     /// Where to serve /metrics, /healthz and /readyz, such as 0.0.0.0:8080
     #[arg(long, env = "REPULL_HTTP", value_name = "ADDRESS")]

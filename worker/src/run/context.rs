@@ -157,8 +157,8 @@ impl Context {
         Events::progress(&self.inner, fraction, text.into());
     }
 
-    /// Adds a line to the job's log: published as events of the job, as far as its last 8 KiB at a
-    /// time. Best effort, like [`Context::progress`].
+    /// Adds a line to the job's log. New lines are published as an event of the job every two seconds
+    /// and at the attempt's end, the last 8 KiB of them. Best effort, like [`Context::progress`].
     pub fn log(&self, line: impl AsRef<str>) {
         Events::log(&self.inner, line.as_ref());
     }

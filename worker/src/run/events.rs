@@ -1,9 +1,9 @@
 //! Progress and log lines of a running job, published as events of the job.
 //!
 //! A handler may tell as much as it likes: what it tells is kept, the latest progress and the end of
-//! the log, and one short-lived task per job publishes it, at most twice a second. When the attempt
-//! ends, what is left of the log is published before the ending is known to anybody, and nothing is
-//! after: the last event of a job must be its outcome.
+//! the log, and one short-lived task per job publishes it at its own pace. When the attempt ends, what
+//! is left of the log is published before the ending is known to anybody, and nothing is after: the
+//! last event of a job must be its outcome.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,8 +19,12 @@ use tracing::debug;
 use super::Context;
 use super::context::Inner;
 
-/// The shortest time between two publishes of one job.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// The shortest time between two progress events of one job.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The shortest time between two log events of one job: only its last events are kept, so fewer
+/// and longer ones keep more of the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The most log text in one event; of more, the end is kept.
 const LOG_BYTES_MAX: usize = 8 * 1024;
@@ -44,7 +48,9 @@ struct State {
     log: String,
     /// Bytes of the log that were dropped before `log` since the last publish.
     log_bytes_cut: usize,
-    last_publish: Option<Instant>,
+    /// From when on progress and log may be published again; none: at once.
+    progress_from: Option<Instant>,
+    log_from: Option<Instant>,
     publisher: Option<AbortOnDropHandle<()>>,
     is_closed: bool,
 }
@@ -152,6 +158,30 @@ impl State {
         self.log.drain(..surplus);
     }
 
+    /// When something can be published; none where there is nothing.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let progress = self.progress.as_ref();
+        let progress = progress.map(|_| self.progress_from.unwrap_or(now));
+        let log_from = self.log_from.filter(|_| !self.is_closed);
+        let log = (!self.log.is_empty()).then(|| log_from.unwrap_or(now));
+        [progress, log].into_iter().flatten().min()
+    }
+
+    /// Takes what can be published by now.
+    fn take(&mut self, now: Instant) -> (Option<(f64, String)>, Option<String>) {
+        let is_due = |from: Option<Instant>| from.is_none_or(|from| from <= now);
+        let mut told = (None, None);
+        if self.progress.is_some() && is_due(self.progress_from) {
+            told.0 = self.progress.take();
+            self.progress_from = Some(now + PROGRESS_INTERVAL);
+        }
+        if !self.log.is_empty() && (self.is_closed || is_due(self.log_from)) {
+            told.1 = self.take_log();
+            self.log_from = Some(now + LOG_INTERVAL);
+        }
+        told
+    }
+
     fn take_log(&mut self) -> Option<String> {
         if self.log.is_empty() {
             return None;
@@ -167,32 +197,22 @@ impl State {
 
 /// Publishes what there is to tell until nothing is left, and ends.
 async fn publish(context: Arc<Inner>) {
+    let events = &context.events;
     loop {
         let due = {
-            let state = context.events.lock();
-            if state.is_closed {
-                None
-            } else {
-                state.last_publish.map(|last| last + INTERVAL)
-            }
-        };
-        if let Some(due) = due {
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = context.events.closing.notified() => {}
-            }
-        }
-        let (progress, log) = {
-            let mut state = context.events.lock();
-            let told = (state.progress.take(), state.take_log());
-            if told == (None, None) {
+            let mut state = events.lock();
+            let Some(due) = state.due(Instant::now()) else {
                 // Dropping its own handle would abort a task that is ending anyway.
                 state.publisher = None;
                 return;
-            }
-            state.last_publish = Some(Instant::now());
-            told
+            };
+            due
         };
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = events.closing.notified() => {}
+        }
+        let (progress, log) = events.lock().take(Instant::now());
         if let Some(log) = log {
             send(&context, EventKind::Log, None, log).await;
         }
@@ -219,5 +239,61 @@ async fn send(context: &Inner, kind: EventKind, progress: Option<f64>, text: Str
     let published = nats.publish_with_headers(subject, event.encode_headers(), text.into());
     if let Err(error) = published.await {
         debug!(job = %job.id, %error, "an event was not published");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_progress_wins_and_waits_its_turn() {
+        let (mut state, now) = (State::default(), Instant::now());
+        assert_eq!(state.due(now), None);
+        state.progress = Some((0.1, String::new()));
+        assert_eq!(state.due(now), Some(now));
+        assert!(state.take(now).0.is_some());
+        state.progress = Some((0.2, String::new()));
+        state.progress = Some((0.3, String::new()));
+        assert_eq!(state.take(now), (None, None));
+        let due = now + PROGRESS_INTERVAL;
+        assert_eq!(state.due(now), Some(due));
+        assert_eq!(state.take(due).0, Some((0.3, String::new())));
+    }
+
+    #[test]
+    fn the_end_of_the_log_is_kept_and_the_rest_is_counted() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.push_line("first");
+        assert_eq!(state.take(now).1.as_deref(), Some("first\n"));
+        let line = "ä".repeat(50);
+        for _ in 0..1000 {
+            state.push_line(&line);
+        }
+        state.push_line("last");
+        assert_eq!(state.take(now).1, None, "it waits its turn");
+        state.is_closed = true;
+        assert_eq!(
+            state.due(now),
+            Some(now),
+            "the end of the attempt is its turn"
+        );
+        let log = state.take(now).1.unwrap();
+        let (head, lines) = log.split_once('\n').unwrap();
+        let total = 1000 * (line.len() + 1) + "last\n".len();
+        let cut = total - lines.len();
+        assert_eq!(head, format!("({cut} bytes before this are left out)"));
+        assert!(
+            lines.len() <= LOG_BYTES_MAX && lines.starts_with(&line) && lines.ends_with("\nlast\n")
+        );
+        assert_eq!(state.due(now), None);
+    }
+
+    #[test]
+    fn one_line_longer_than_the_log_is_cut_too() {
+        let mut state = State::default();
+        state.push_line(&"ä".repeat(20_000));
+        let log = state.take(Instant::now()).1.unwrap();
+        assert!(log.len() <= LOG_BYTES_MAX + 60 && log.ends_with("ä\n"));
     }
 }

@@ -12,6 +12,8 @@ pub mod id;
 pub mod job;
 pub mod queue;
 pub mod retry;
+pub mod schedule;
 pub mod telemetry;
 pub mod topology;
+pub mod trigger;
 pub mod wire;

@@ -36,6 +36,34 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run a server, a scheduler and a worker in one process, for trying things out
     Dev(Box<cmd::dev::DevArgs>),
+    /// Submit, find, follow and cancel jobs
+    #[command(subcommand)]
+    Job(cmd::job::JobCommand),
+    /// See and steer queues
+    #[command(subcommand)]
+    Queue(cmd::queue::QueueCommand),
+    /// See the fleet
+    #[command(subcommand)]
+    Worker(cmd::worker::WorkerCommand),
+    /// Look through dead letters, retry or delete them
+    #[command(subcommand)]
+    Dead(cmd::dead::DeadCommand),
+    /// Print, create or check the streams and buckets
+    #[command(subcommand)]
+    Topology(cmd::topology::TopologyCommand),
     /// Measure what this machine and these servers give
     Bench(Box<cmd::bench::BenchArgs>),
+    /// Print the completions for a shell
+    Completions(cmd::completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_of_commands_holds_together() {
+        Cli::command().debug_assert();
+    }
 }

@@ -3,14 +3,12 @@
 use super::{Counters, Engine, Millis, PullId, QueueIx};
 
 impl Engine {
-    /// The same state told relative to its own time, without what only counts up: two engines
-    /// that will behave alike from here on are then equal. Pulls are renamed by `rename`, which
-    /// must keep queue and lane.
+    /// Tells the same state relative to `now`, without what only counts up: two engines that will
+    /// behave alike from here on are equal then. Pulls are renamed by `rename`, which must keep
+    /// queue and lane.
     #[doc(hidden)]
-    #[must_use]
-    pub fn canonical(&self, rename: impl Fn(PullId) -> PullId) -> Self {
-        let now = self.now;
-        let mut engine = self.clone();
+    pub fn make_canonical(&mut self, now: Millis, rename: impl Fn(PullId) -> PullId) {
+        let engine = self;
         engine.now = Millis(0);
         engine.counters = Counters::default();
         engine.next_pull = 0;
@@ -31,7 +29,6 @@ impl Engine {
             }
         }
         engine.hold_until = engine.hold_until.map(|until| until.since(now));
-        engine.quiet_until = engine.quiet_until.map(|until| until.since(now));
         for moment in [
             &mut engine.fresh_until,
             &mut engine.pulse_at,
@@ -39,7 +36,6 @@ impl Engine {
         ] {
             *moment = moment.since(now);
         }
-        engine
     }
 
     /// The open pulls, for renaming.

@@ -132,6 +132,8 @@ pub enum FaultClass {
     BacklogNotDelivered,
     /// The connection looks alive, and nothing at all comes over it.
     ServerSilent,
+    /// The connection has been gone for far too long.
+    Disconnected,
 }
 
 impl FaultClass {
@@ -141,6 +143,7 @@ impl FaultClass {
         match self {
             Self::BacklogNotDelivered => "backlog_not_delivered",
             Self::ServerSilent => "server_silent",
+            Self::Disconnected => "disconnected",
         }
     }
 }

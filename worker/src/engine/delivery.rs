@@ -87,6 +87,7 @@ impl Engine {
             self.slots.free_one();
             if was_full {
                 self.watchdog.on_first_idle(&self.config, self.now);
+                self.ask_at = self.ask_at.max(self.now + self.config.reconcile);
             }
         }
         if job.lost || self.now >= job.lease_until {

@@ -10,6 +10,9 @@ use std::time::Duration;
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// Later than any moment: a timer with this span never fires.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The span as a fraction, rounded down but never to nothing: a timer of zero would spin.
     #[must_use]
     pub fn fraction(self, numerator: u64, denominator: u64) -> Self {
@@ -19,7 +22,11 @@ impl Millis {
     /// What is left of this moment at `now`; zero when it has passed.
     #[must_use]
     pub fn since(self, now: Millis) -> Self {
-        Self(self.0.saturating_sub(now.0))
+        if self == Self::NEVER {
+            self
+        } else {
+            Self(self.0.saturating_sub(now.0))
+        }
     }
 }
 

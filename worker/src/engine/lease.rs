@@ -123,31 +123,28 @@ impl Engine {
     /// The lease of a job that arrives now. It may have waited since the end of the last turn,
     /// or since before the process slept.
     pub(super) fn lease_of(&self, epoch: Epoch) -> Millis {
+        let fresh_until = self.fresh_until.min(self.now + self.config.ack_wait);
         match &self.slept {
-            Some(slept) if epoch <= slept.epoch => slept.lease_until.min(self.fresh_until),
-            _ => self.fresh_until,
+            Some(slept) if epoch <= slept.epoch => slept.lease_until.min(fresh_until),
+            _ => fresh_until,
         }
     }
 
     /// Notices that the process did not run for a good part of a lease (suspended, stopped, or
-    /// starved of the processor) while jobs were on their way to it. Those have waited in buffers,
-    /// nobody knows how long, and jobs that arrive from a fresh inbox have not: so one is asked
-    /// for. Gaps of up to half a lease are covered by the first keep-alive.
+    /// starved of the processor). Jobs that were on their way to it have waited in buffers, nobody
+    /// knows how long, and jobs that arrive by a fresh inbox have not: so one is asked for. Gaps of
+    /// up to half a lease are covered by the first keep-alive.
     pub(super) fn notice_sleep(&mut self) {
         let lease = self.config.ack_wait;
-        if self
-            .slept
-            .as_ref()
-            .is_some_and(|slept| self.now >= slept.until)
-        {
-            self.slept = None;
-        }
-        let gap_max = lease.fraction(1, 2);
-        if self.slots.promised() == 0 || self.now + lease <= self.fresh_until + gap_max {
+        if self.now + lease <= self.fresh_until + lease.fraction(1, 2) {
             return;
         }
-        let earlier = self.slept.take().map(|slept| slept.lease_until);
-        let lease_until = earlier.map_or(self.fresh_until, |earlier| earlier.min(self.fresh_until));
+        // What arrives now may also have waited through an earlier sleep.
+        let earlier = self
+            .slept
+            .take()
+            .map_or(Millis::NEVER, |slept| slept.lease_until);
+        let lease_until = self.fresh_until.min(earlier);
         self.slept = Some(Slept {
             epoch: self.epoch,
             lease_until,
@@ -155,6 +152,17 @@ impl Engine {
         });
         self.counters.sleeps += 1;
         self.request_epoch();
+    }
+
+    /// Forgets a sleep when the loop has turned for so long that nothing can still be waiting.
+    pub(super) fn shake_off_sleep(&mut self) {
+        if self
+            .slept
+            .as_ref()
+            .is_some_and(|slept| self.now >= slept.until)
+        {
+            self.slept = None;
+        }
     }
 
     /// Looks through the jobs if a keep-alive or the end of a lease is due.

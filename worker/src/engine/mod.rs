@@ -29,7 +29,7 @@
 //! - **Drain.** After [`Event::Drain`] the shell unsubscribes (draining what is in flight, which
 //!   is handed back), and says [`Event::EpochChanged`] when the old inbox is empty; without that
 //!   the engine waits `pull_grace` before [`Command::Stopped`].
-//! - **Late ticks** do no harm: timers that are due run with any event.
+//! - **Late ticks** do no harm: timers that are due run at the end of any turn.
 //!
 //! # Invariants, asserted in every turn
 //!
@@ -60,6 +60,7 @@ mod timers;
 mod watchdog;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub use command::{CancelReason, Command, Fault, FaultClass};
 pub use config::{Config, ConfigError, Order, QueueConfig};
@@ -78,7 +79,7 @@ use watchdog::Watchdog;
 /// The state of one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Engine {
-    config: Config,
+    config: Arc<Config>,
     /// Time of the latest event.
     now: Millis,
     epoch: Epoch,
@@ -99,12 +100,10 @@ pub struct Engine {
     fresh_until: Millis,
     /// The process slept a while ago, so what arrives may be old.
     slept: Option<Slept>,
-    /// While jobs may arrive, the engine is called at least this often: a longer gap is a sleep.
+    /// The engine wants to be called at least this often: a much longer gap is a sleep.
     pulse_at: Millis,
     /// When the server is asked for the backlog, if slots are still idle then.
     ask_at: Millis,
-    /// No timer is due before this; set at the end of each turn.
-    quiet_until: Option<Millis>,
     /// An event came since the last refill.
     stale: bool,
     commands: VecDeque<Command>,
@@ -128,15 +127,14 @@ impl Engine {
             hold_until: None,
             rotation: 0,
             next_pull: 1,
-            fresh_until: config.ack_wait,
+            fresh_until: Millis::NEVER,
             slept: None,
             pulse_at: config.ack_wait.fraction(1, 3),
             ask_at: config.reconcile,
-            quiet_until: None,
             stale: true,
             commands: VecDeque::new(),
             counters: Counters::default(),
-            config,
+            config: Arc::new(config),
         })
     }
 
@@ -152,12 +150,6 @@ impl Engine {
         let is_first_of_turn = !std::mem::replace(&mut self.stale, true);
         if is_first_of_turn {
             self.notice_sleep();
-        }
-        if self
-            .quiet_until
-            .is_some_and(|quiet_until| self.now >= quiet_until)
-        {
-            self.run_timers();
         }
         match event {
             Event::Delivered {
@@ -194,8 +186,8 @@ impl Engine {
         self.check_slots();
     }
 
-    /// The next thing to do, in order. `None` ends the turn: slots that came free have been
-    /// promised to pulls by then, and the timers are set.
+    /// The next thing to do, in order. `None` ends the turn: timers that were due have run by
+    /// then, and slots that came free have been promised to pulls.
     pub fn next_command(&mut self) -> Option<Command> {
         if let Some(command) = self.commands.pop_front() {
             return Some(command);
@@ -208,11 +200,18 @@ impl Engine {
     }
 
     fn end_turn(&mut self) {
+        // After the events of the turn: a handler that ends in time is not reported as stuck.
+        if self
+            .next_deadline()
+            .is_some_and(|deadline| self.now >= deadline)
+        {
+            self.run_timers();
+        }
         self.refill();
         self.stop_when_empty();
+        self.shake_off_sleep();
         self.fresh_until = self.now + self.config.ack_wait;
         self.pulse_at = self.now + self.config.ack_wait.fraction(1, 3);
-        self.quiet_until = self.next_deadline();
         self.check_slots();
         self.check_guarded();
     }
@@ -233,12 +232,8 @@ impl Engine {
         if self.slots.free() > 0 && askable {
             let open = self.queues.iter().any(|queue| !queue.pulls.is_empty());
             assert!(
-                open || self.is_pull_delayed(),
+                open || self.is_pull_armed(),
                 "slots are free and nothing will use them"
-            );
-            assert!(
-                self.quiet_until.is_some(),
-                "slots are free and no timer is armed"
             );
         }
     }
@@ -273,7 +268,7 @@ impl Engine {
 
     fn on_disconnected(&mut self) {
         self.hold_until = Some(self.now + self.config.pull_expires);
-        self.watchdog.on_disconnected();
+        self.watchdog.on_disconnected(&self.config, self.now);
     }
 
     /// Asks for a fresh inbox; pulls wait a moment for it, since the old ones become void with it.

@@ -38,8 +38,13 @@ impl Engine {
     }
 
     /// Whether a timer is armed that will open a pull when it is due, although none is open now.
-    pub(super) fn is_pull_delayed(&self) -> bool {
-        self.is_held() || self.queues.iter().all(|queue| !queue.is_eligible(self.now))
+    pub(super) fn is_pull_armed(&self) -> bool {
+        let retries = self.queues.iter().filter(|queue| !queue.paused);
+        self.hold_until.is_some_and(|until| self.now < until)
+            || self.settling.next_due().is_some()
+            || retries
+                .filter_map(|queue| queue.backoff.until)
+                .any(|until| self.now < until)
     }
 
     fn pull_everything(&mut self) {

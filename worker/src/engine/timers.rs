@@ -7,9 +7,8 @@ impl Engine {
     /// [`Event::Tick`](super::Event::Tick) if nothing else happens. May lie in the past.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        let jobs_may_arrive = self.slots.promised() > 0;
         let timers = [
-            jobs_may_arrive.then_some(self.pulse_at),
+            Some(self.pulse_at),
             self.hold_until,
             self.leases.next_deadline(),
             self.jobs.next_grace(),
@@ -19,8 +18,7 @@ impl Engine {
                 .and_then(|drain| drain.next_deadline(self.now)),
             self.wants_jobs().then_some(self.ask_at),
             self.wants_jobs()
-                .then(|| self.watchdog.next_deadline())
-                .flatten(),
+                .then(|| self.watchdog.next_deadline(self.now)),
         ];
         let pulls = self
             .queues

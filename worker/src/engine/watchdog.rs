@@ -2,9 +2,14 @@
 //! than can be explained.
 //!
 //! After T a new epoch, after 2 T a new connection, after 3 T the end of the process with a
-//! reason. In health none of it ever happens; each action is counted.
+//! reason. In health none of it ever happens; each action is counted. An outage that the client
+//! knows of is waited out for ten T: the client is at work on it, and ending the process would
+//! only delay the recovery. But a client that is dead for good says the same.
 
 use super::{Command, Config, Engine, Fault, FaultClass, Millis};
+
+/// How many times T an outage may last.
+const OUTAGE_FACTOR: u64 = 10;
 
 /// How far the watchdog has gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +24,10 @@ pub(super) struct Watchdog {
     epoch_silent_at: Millis,
     /// The server has said something since the last action.
     heard: bool,
-    connected: bool,
+    /// The new epoch that the last action led to has been given its time.
+    granted: bool,
+    /// The client knows that the connection is gone: it is left alone until this moment.
+    outage_until: Option<Millis>,
 }
 
 impl Watchdog {
@@ -30,7 +38,8 @@ impl Watchdog {
             silent_at: config.watchdog,
             epoch_silent_at: config.heartbeat_missed(),
             heard: false,
-            connected: true,
+            granted: false,
+            outage_until: None,
         }
     }
 
@@ -48,37 +57,49 @@ impl Watchdog {
 
     /// A fresh inbox is in place. That alone is no sign of life; a connection that is back is.
     pub(super) fn on_epoch(&mut self, config: &Config, now: Millis) {
-        if !self.connected {
-            self.connected = true;
+        if self.outage_until.take().is_some() {
             self.silent_at = self.silent_at.max(now + config.watchdog);
+        }
+        // What the last action brought about gets its own time to show that it helped.
+        if !std::mem::replace(&mut self.granted, true) {
+            self.due = self.due.map(|due| due.max(now + config.watchdog));
         }
         self.epoch_silent_at = self.epoch_silent_at.max(now + config.heartbeat_missed());
     }
 
-    /// An outage is the server's, not ours: it is waited out.
-    pub(super) fn on_disconnected(&mut self) {
-        self.connected = false;
+    pub(super) fn on_disconnected(&mut self, config: &Config, now: Millis) {
+        self.outage_until
+            .get_or_insert(now + config.watchdog * OUTAGE_FACTOR);
         self.due = None;
+    }
+
+    /// The client knows of an outage and is at work on it.
+    fn is_resting(&self, now: Millis) -> bool {
+        self.outage_until.is_some_and(|until| now < until)
     }
 
     /// Whether nothing at all was heard for as long as heartbeats may be missed. True once per
     /// such time.
     pub(super) fn is_epoch_silent(&mut self, config: &Config, now: Millis) -> bool {
-        let silent = self.connected && now >= self.epoch_silent_at;
+        let silent = !self.is_resting(now) && now >= self.epoch_silent_at;
         if silent {
             self.epoch_silent_at = now + config.heartbeat_missed();
         }
         silent
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Millis> {
-        self.connected.then_some(self.due.unwrap_or(self.silent_at))
+    pub(super) fn next_deadline(&self, now: Millis) -> Millis {
+        match self.outage_until {
+            Some(until) if now < until => until,
+            _ => self.due.unwrap_or(self.silent_at),
+        }
     }
 
     pub(super) fn rebase(&mut self, now: Millis) {
         self.due = self.due.map(|due| due.since(now));
         self.silent_at = self.silent_at.since(now);
         self.epoch_silent_at = self.epoch_silent_at.since(now);
+        self.outage_until = self.outage_until.map(|until| until.since(now));
     }
 }
 
@@ -86,6 +107,7 @@ impl Engine {
     /// The server said something.
     pub(super) fn heard(&mut self) {
         self.watchdog.heard = true;
+        self.watchdog.outage_until = None;
         self.watchdog.silent_at = self.now + self.config.watchdog;
         self.watchdog.epoch_silent_at = self.now + self.config.heartbeat_missed();
     }
@@ -107,7 +129,7 @@ impl Engine {
         // A backlog must stay for T from here on; silence has lasted that long already.
         let first = match class {
             FaultClass::BacklogNotDelivered => now + limit,
-            FaultClass::ServerSilent => now,
+            FaultClass::ServerSilent | FaultClass::Disconnected => now,
         };
         if now >= *self.watchdog.due.get_or_insert(first) {
             self.watchdog.due = Some(now + limit);
@@ -116,12 +138,14 @@ impl Engine {
     }
 
     fn fault_in_sight(&self) -> Option<FaultClass> {
-        if !self.watchdog.connected || !self.wants_jobs() {
+        if self.watchdog.is_resting(self.now) || !self.wants_jobs() {
             return None;
         }
         let starved =
             |queue: &super::queue::Queue| queue.starved_until.is_some_and(|until| self.now < until);
-        if self.queues.iter().any(starved) {
+        if self.watchdog.outage_until.is_some() {
+            Some(FaultClass::Disconnected)
+        } else if self.queues.iter().any(starved) {
             Some(FaultClass::BacklogNotDelivered)
         } else if self.now >= self.watchdog.silent_at {
             Some(FaultClass::ServerSilent)
@@ -132,6 +156,7 @@ impl Engine {
 
     fn act(&mut self, class: FaultClass) {
         self.watchdog.heard = false;
+        self.watchdog.granted = false;
         self.watchdog.level = self.watchdog.level.saturating_add(1);
         match self.watchdog.level {
             1 => {
@@ -168,6 +193,10 @@ impl Engine {
                     names.join("`, `")
                 )
             }
+            FaultClass::Disconnected => format!(
+                "no connection to the server for {}; {tried}",
+                self.config.watchdog * (OUTAGE_FACTOR + 2)
+            ),
             FaultClass::ServerSilent => format!(
                 "{idle} slots idle and not a word from the server for {waited}, though the \
                  connection looks alive; {tried}"

@@ -173,8 +173,7 @@ fn after_a_reconnect_everything_is_said_again_at_once() {
     bench.job_of(0, 2, 0);
     bench.finish(2, Verdict::Settle);
     bench.pass(6_000);
-    bench.event(Event::EpochChanged { epoch: Epoch(1) });
-    let commands = bench.pass(1);
+    let commands = bench.event(Event::EpochChanged { epoch: Epoch(1) });
     assert_eq!(keep_alives(&commands).len(), 1, "{commands:?}");
     assert!(
         commands.contains(&Command::Confirm { seqs: vec![Seq(2)] }),
@@ -196,8 +195,7 @@ fn a_job_that_waited_longer_than_its_lease_in_our_buffers_is_not_started() {
 fn a_job_that_waited_a_while_in_our_buffers_is_kept_from_then_on() {
     let mut bench = Bench::single(1);
     bench.now = Millis(11_000);
-    bench.job(1);
-    let commands = bench.pass(1);
+    let commands = bench.job(1);
     assert_eq!(
         keep_alives(&commands).len(),
         1,

@@ -237,8 +237,8 @@ fn a_new_epoch_voids_every_pull_and_counts_nothing_twice() {
 #[test]
 fn while_disconnected_nothing_is_asked_and_a_timer_lifts_that() {
     let mut bench = Bench::single(1);
-    bench.event(Event::Disconnected);
     bench.status_of(0, Status::Terminal);
+    bench.event(Event::Disconnected);
     bench.pass(29_999);
     assert_eq!(bench.sent.len(), 1);
     bench.pass(1);

@@ -139,11 +139,29 @@ fn a_connection_that_looks_alive_and_says_nothing_ends_the_process() {
 fn an_outage_that_the_client_knows_of_is_waited_out() {
     let mut bench = Bench::single(1);
     bench.event(Event::Disconnected);
-    bench.pass(600_000);
+    bench.pass(299_000);
     let counters = bench.engine.snapshot().counters;
     assert_eq!(
         (counters.watchdog_new_epochs, counters.watchdog_exits),
         (0, 0)
+    );
+    bench.event(Event::EpochChanged { epoch: Epoch(1) });
+    assert_eq!(watch(&mut bench, 600, 0), []);
+}
+
+#[test]
+fn a_client_that_never_gets_its_connection_back_ends_the_process() {
+    let mut bench = Bench::single(1);
+    bench.event(Event::Disconnected);
+    let commands = bench.pass(361_000);
+    let Some(Command::Exit { fault }) = commands.last() else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(fault.class, FaultClass::Disconnected);
+    assert!(
+        fault
+            .message
+            .starts_with("no connection to the server for 360000 ms")
     );
 }
 

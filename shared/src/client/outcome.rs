@@ -7,8 +7,14 @@ use futures_util::StreamExt;
 use super::{Client, Enqueued, Error};
 use crate::wire::{Address, JobEvent, Place};
 
-/// How often a wait looks at the stream itself, in case the message was lost on a broken connection.
-const RECHECK: Duration = Duration::from_secs(10);
+/// When a wait looks at the stream itself for the second time.
+///
+/// A server hands a message to its subscribers when it arrives and stores it a moment later. One that
+/// arrived just before our subscription may not be stored yet when we look first: neither shows it.
+const RECHECK_FIRST: Duration = Duration::from_millis(20);
+
+/// The longest time between two looks, in case the message was lost on a broken connection.
+const RECHECK_MAX: Duration = Duration::from_secs(10);
 
 impl Client {
     /// The last stored event of a job: its outcome, where it has ended.
@@ -50,11 +56,13 @@ impl Client {
             .flush()
             .await
             .map_err(|error| self.failed("flush", error))?;
+        let mut pause = RECHECK_FIRST;
         loop {
             if let Some(event) = self.last_event(address).await?.filter(is_outcome) {
                 return Ok(event);
             }
-            let recheck = tokio::time::sleep(RECHECK);
+            let recheck = tokio::time::sleep(pause);
+            pause = (pause * 4).min(RECHECK_MAX);
             tokio::pin!(recheck);
             loop {
                 tokio::select! {

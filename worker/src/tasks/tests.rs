@@ -113,7 +113,7 @@ async fn a_program_gets_the_arguments_and_gives_the_value() {
 async fn a_program_is_told_of_its_job_and_not_of_our_secrets() {
     let worker = worker(
         r#"
-        exec = ["/bin/sh", "-c", "echo $REPULL_JOB_ID $REPULL_TASK $REPULL_QUEUE $REPULL_ATTEMPT $REPULL_MAX_ATTEMPTS $REPULL_SCHEDULE $LEVEL $REPULL_DEADLINE; pwd; env | grep -c '^CARGO' >/dev/null && echo inherited; env | cut -d= -f1 | grep NATS_"]
+        exec = ["/bin/sh", "-c", "echo $REPULL_JOB_ID $REPULL_TASK $REPULL_QUEUE $REPULL_ATTEMPT $REPULL_MAX_ATTEMPTS $REPULL_SCHEDULE $LEVEL $REPULL_DEADLINE; pwd; env | grep -q '^PATH=' && echo inherited; env | cut -d= -f1 | grep NATS_"]
         success_codes = [0, 1]
         env = { LEVEL = "9" }
         cwd = "/"

@@ -87,6 +87,26 @@ impl Client {
         Err(self.failed(format!("write {what} `{key}`"), error))
     }
 
+    pub(crate) async fn delete_entry(
+        &self,
+        bucket: Bucket,
+        what: &'static str,
+        key: &str,
+        revision: u64,
+    ) -> Result<(), Error> {
+        let store = self.bucket(bucket).await?;
+        match store.delete_expect_revision(key, Some(revision)).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => {
+                Err(Error::Conflict {
+                    what,
+                    name: key.to_owned(),
+                })
+            }
+            Err(error) => Err(self.failed(format!("delete {what} `{key}`"), error)),
+        }
+    }
+
     /// Reads an entry, lets `change` make the new value of it, and writes that, until nobody else
     /// was in between. `change` gives none where there is nothing to write.
     pub(crate) async fn change_entry<F>(

@@ -19,6 +19,7 @@ mod cancel;
 mod dead;
 mod enqueue;
 mod entries;
+mod history;
 mod inflight;
 mod jobs;
 mod list;
@@ -26,6 +27,7 @@ mod outcome;
 mod publish;
 mod queues;
 mod scan;
+mod schedules;
 mod view;
 mod workers;
 
@@ -35,10 +37,12 @@ use std::sync::Arc;
 pub use cancel::{CLIENT, Cancelled};
 pub use dead::{DeadFilter, DeadJob, DeadListing, Edit};
 pub use enqueue::{EnqueueError, Enqueued, PIPELINE_WINDOW};
+pub use history::HistoryEntry;
 pub use list::{JobFilter, LATER_SCANNED_MAX, Listing};
 pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
 
 pub use queues::{ConsumerView, LaneView, QueueView};
+pub use schedules::{ScheduleListing, StoredSchedule};
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 
 use crate::connect::{ConnectError, Connection, Settings};

@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Submit, find, follow and cancel jobs
     #[command(subcommand)]
     Job(cmd::job::JobCommand),
+    /// Add, explain and steer schedules
+    #[command(subcommand)]
+    Schedule(cmd::schedule::ScheduleCommand),
     /// See and steer queues
     #[command(subcommand)]
     Queue(cmd::queue::QueueCommand),

@@ -6,6 +6,7 @@ pub(crate) mod dead;
 pub(crate) mod dev;
 pub(crate) mod job;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 pub(crate) mod topology;
 pub(crate) mod worker;
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     log(verbose)?;
     match command {
         Command::Job(command) => job::run(command, &connect).await,
+        Command::Schedule(command) => schedule::run(command, &connect).await,
         Command::Queue(command) => queue::run(command, &connect).await,
         Command::Worker(command) => worker::run(command, &connect).await,
         Command::Dead(command) => dead::run(command, &connect).await,

@@ -74,6 +74,11 @@ impl Table {
         self.inner.add_row(row);
     }
 
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+
     /// Writes it to stdout.
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         Ok(out::line(self.inner.trim_fmt())?)

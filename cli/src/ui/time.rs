@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
 use repull::clock;
 
 use super::report::usage;
@@ -46,9 +46,24 @@ pub(crate) fn age(time: DateTime<Utc>) -> String {
     brief((clock::now() - time).to_std().unwrap_or_default())
 }
 
-/// A time as the wire has it.
+/// A time to the millisecond.
 pub(crate) fn stamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A time as the wire has it.
+pub(crate) fn stamp_exact(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// A time to the second, or finer where it has a fraction: `2026-11-23 10:00:00`.
+pub(crate) fn seconds(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S%.f").to_string()
+}
+
+/// A time on the clocks of a zone, with the day of the week: `Mon 2026-11-23 10:00:00 +01:00`.
+pub(crate) fn local(time: DateTime<FixedOffset>) -> String {
+    time.format("%a %Y-%m-%d %H:%M:%S%.f %:z").to_string()
 }
 
 /// A time and how far away it is.

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn an_unknown_header_of_ours_is_passed_over_and_of_theirs_handed_on() {
         let mut headers = HeaderMap::new();
-        headers.insert("Repull-From-The-Future", "1");
+        headers.insert(format!("{PREFIX}From-The-Future").as_str(), "1");
         headers.insert("Nats-Msg-Id", "1");
         headers.insert("tenant", "a");
         let job = decode(

@@ -258,6 +258,8 @@ impl Scheduler {
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
         let ended = tokio::select! {
+            // First: a shard that was told to end may have done so before this is looked at.
+            biased;
             () = shutdown.cancelled() => Ok(()),
             Some(part) = parts.join_next() => Err(ended("a part", part)),
             Some(shard) = shards.tasks.join_next() => Err(ended("a shard", shard.map(|()| ("a shard", Ok(()))))),

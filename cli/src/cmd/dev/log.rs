@@ -12,10 +12,13 @@ use crate::ui::report::usage;
 static BARS: Mutex<Option<MultiProgress>> = Mutex::new(None);
 
 /// What needs somebody's attention.
-pub(super) const ATTENTION: &str = "warn";
+///
+/// Signals are none of it: what they start is said without the log.
+pub(super) const ATTENTION: &str = "warn,repull_worker::shutdown=error";
 
 /// The same without jobs that fail, for a load of which some shall.
-pub(super) const ATTENTION_TO_FAULTS: &str = "warn,repull_worker::job_task=error";
+pub(super) const ATTENTION_TO_FAULTS: &str =
+    "warn,repull_worker::shutdown=error,repull_worker::job_task=error";
 
 /// Starts logging: `quiet`, or more where asked for.
 ///

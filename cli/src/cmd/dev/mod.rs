@@ -15,9 +15,10 @@ use std::process::ExitCode;
 use clap::Args;
 use repull::id::Namespace;
 use repull_worker::Shutdown;
+use repull_worker::config::{SLOTS_MAX, ServedQueue};
 use repull_worker::tasks::TaskFile;
 
-use crate::nats_server::DataFolder;
+use crate::nats_server::{self, DataFolder};
 use crate::ui::report::{note, usage};
 
 use hand::Hand;
@@ -40,11 +41,11 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Jobs that the worker runs at once
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
     slots: u32,
     /// Queue that the worker serves, as `name` or `name=weight`; may be repeated [default: default]
     #[arg(long, value_name = "QUEUE", conflicts_with = "demo")]
-    queue: Vec<String>,
+    queue: Vec<ServedQueue>,
     /// File with tasks of your own (TOML), as repull-worker takes it [default: the built-in tasks]
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     config: Option<PathBuf>,
@@ -85,13 +86,15 @@ async fn dev(
 ) -> anyhow::Result<ExitCode> {
     let tasks = args.config.as_deref().map(TaskFile::read).transpose();
     let tasks = tasks.map_err(|error| usage(repull_worker::chain(&error)))?;
+    let program = nats_server::find().await?;
     let path = args.data.as_deref().unwrap_or(Path::new(DATA_DEFAULT));
     let folder = DataFolder::open(path).await?;
-    let Some(mut stack) = Stack::start(folder, args.port, namespace, signals).await? else {
+    let started = Stack::start(program, folder, args.port, namespace, signals);
+    let Some(mut stack) = started.await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let served = async {
-        let mut hand = Hand::start(worker(&stack, args, tasks).await?);
+        let mut hand = Hand::start(worker(&mut stack, args, tasks).await?);
         welcome::print(&stack, args)?;
         let served = until_signal(&mut stack, &mut hand, signals).await;
         let finished = finish(&mut hand, signals).await;
@@ -105,14 +108,14 @@ async fn dev(
 }
 
 async fn worker(
-    stack: &Stack,
+    stack: &mut Stack,
     args: &DevArgs,
     tasks: Option<TaskFile>,
 ) -> anyhow::Result<repull_worker::Worker> {
     let client = stack.connect("repull dev: worker").await?;
     let mut builder = repull_worker::Worker::builder(client).slots(args.slots);
     for queue in &args.queue {
-        builder = builder.queue(queue);
+        builder = builder.queue(queue.to_string());
     }
     let builder = match tasks {
         Some(tasks) => builder.task_file(tasks),

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use repull_worker::config::ServedQueue;
+
 use super::DevArgs;
 use super::stack::Stack;
 use crate::nats_server::PORT_DEFAULT;
@@ -44,7 +46,8 @@ fn what_runs(stack: &Stack, args: &DevArgs) -> String {
 fn what_to_try(stack: &Stack, args: &DevArgs) -> String {
     let repull = quoted(&program_name());
     let namespace = stack.client().namespace();
-    let queue = args.queue.first().map_or("default", |queue| plain(queue));
+    let queue = args.queue.first();
+    let queue = queue.map_or("default", |queue| queue.name.as_str());
     let on = if queue == "default" {
         String::new()
     } else {
@@ -75,27 +78,20 @@ fn what_to_try(stack: &Stack, args: &DevArgs) -> String {
         ));
     }
     line(format!("{repull} queue list"));
-    line(format!("{repull} job list"));
+    line(format!("{repull} job list --state done"));
     text
 }
 
-fn queues(named: &[String]) -> String {
-    if named.is_empty() {
-        return "queue `default`".to_owned();
-    }
-    let names: Vec<String> = named
+fn queues(served: &[ServedQueue]) -> String {
+    let names: Vec<String> = served
         .iter()
-        .map(|queue| format!("`{}`", plain(queue)))
+        .map(|queue| format!("`{}`", queue.name))
         .collect();
     match names.as_slice() {
+        [] => "queue `default`".to_owned(),
         [one] => format!("queue {one}"),
         all => format!("queues {}", all.join(", ")),
     }
-}
-
-/// A served queue's name without its weight.
-fn plain(queue: &str) -> &str {
-    queue.split('=').next().unwrap_or(queue).trim()
 }
 
 /// What to type for this program: its name where the PATH finds it, else where it is.
@@ -148,8 +144,9 @@ mod tests {
 
     #[test]
     fn queues_are_named_without_their_weights() {
+        let served = |text: &str| text.parse::<ServedQueue>().unwrap();
         assert_eq!(queues(&[]), "queue `default`");
-        assert_eq!(queues(&["mail=3".into()]), "queue `mail`");
-        assert_eq!(queues(&["a".into(), "b=2".into()]), "queues `a`, `b`");
+        assert_eq!(queues(&[served("mail=3")]), "queue `mail`");
+        assert_eq!(queues(&[served("a"), served("b=2")]), "queues `a`, `b`");
     }
 }

@@ -32,6 +32,15 @@ pub(super) struct Cast {
     clock: Option<Hand>,
 }
 
+/// Slots times time while jobs waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Backlog {
+    /// Of busy slots.
+    pub(super) busy: Duration,
+    /// Of all slots.
+    pub(super) all: Duration,
+}
+
 /// One worker.
 struct Member {
     name: &'static str,
@@ -55,7 +64,7 @@ impl Cast {
     /// Starts a worker for the load.
     pub(super) async fn join(
         &mut self,
-        stack: &Stack,
+        stack: &mut Stack,
         name: &'static str,
         queue: &QueueName,
     ) -> anyhow::Result<()> {
@@ -73,7 +82,7 @@ impl Cast {
     /// Starts the worker of the schedule's jobs.
     pub(super) async fn start_clock(
         &mut self,
-        stack: &Stack,
+        stack: &mut Stack,
         queue: &QueueName,
     ) -> anyhow::Result<()> {
         let id = WorkerId::new(queue)?;
@@ -83,7 +92,7 @@ impl Cast {
 
     async fn start(
         &self,
-        stack: &Stack,
+        stack: &mut Stack,
         id: &WorkerId,
         queue: &QueueName,
         slots: u32,
@@ -173,15 +182,15 @@ impl Cast {
         self.members.iter().map(started).sum()
     }
 
-    /// Busy slots over all slots while jobs waited, from 0 to 1; none where none ever waited.
-    pub(super) fn utilisation(&self) -> Option<f64> {
-        let (mut busy, mut all) = (0.0, 0.0);
+    /// How well slots were used while jobs waited.
+    pub(super) fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
         for member in &self.members {
             let stats = member.hand.monitor().read();
-            busy += stats.backlog_busy.as_secs_f64();
-            all += stats.backlog.as_secs_f64() * f64::from(stats.slots);
+            backlog.busy += stats.backlog_busy;
+            backlog.all += stats.backlog * stats.slots;
         }
-        (all > 0.0).then(|| busy / all)
+        backlog
     }
 
     /// The longest that a free slot waited for a job while jobs waited.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use repull::client::Client;
 use repull::id::{QueueName, ScheduleId};
 use repull::schedule::{JobTemplate, Schedule, show_time};
 use repull::trigger::Trigger;
@@ -50,27 +48,6 @@ pub(super) fn fires(schedule: &Schedule) -> Vec<(String, DateTime<Utc>)> {
     fires
         .map(|fire| (schedule.job_id(fire).to_string(), fire))
         .collect()
-}
-
-/// Puts the schedule up.
-pub(super) async fn put(client: &Client, schedule: &Schedule) -> anyhow::Result<()> {
-    let json = serde_json::to_vec(schedule)?;
-    let bucket = bucket(client).await?;
-    let put = bucket.put(schedule.id.as_str(), json.into()).await;
-    put.with_context(|| format!("can't write schedule `{}`", schedule.id))?;
-    Ok(())
-}
-
-/// Takes the schedule down.
-pub(super) async fn remove(client: &Client, queue: &QueueName) -> anyhow::Result<()> {
-    let deleted = bucket(client).await?.delete(queue.as_str()).await;
-    deleted.with_context(|| format!("can't delete schedule `{queue}`"))
-}
-
-async fn bucket(client: &Client) -> anyhow::Result<async_nats::jetstream::kv::Store> {
-    let name = repull::topology::Bucket::Schedules.name(client.namespace());
-    let bucket = client.jetstream().get_key_value(&name).await;
-    bucket.with_context(|| format!("can't use bucket `{name}`"))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use repull_worker::Shutdown;
 use super::hand::Hand;
 use super::stack::Stack;
 use super::{DevArgs, finish, until_signal, welcome, worker};
-use crate::nats_server::DataFolder;
+use crate::nats_server::{self, DataFolder};
 use crate::ui::out;
 use crate::ui::report::note;
 
@@ -52,11 +52,13 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let folder = folder.map_or_else(files::folder_default, Path::to_owned);
     let files = Arc::new(Files::below(&folder)?);
+    let program = nats_server::find().await?;
     let data = match &args.data {
         Some(path) => DataFolder::open(path).await?,
         None => DataFolder::temporary()?,
     };
-    let Some(mut stack) = Stack::start(data, args.port, namespace, signals).await? else {
+    let started = Stack::start(program, data, args.port, namespace, signals);
+    let Some(mut stack) = started.await? else {
         return Ok(ExitCode::FAILURE);
     };
     note(format_args!(
@@ -97,6 +99,8 @@ async fn play_it(
     let ended = play.run(stack, signals).await?;
     if ended == Ended::Interrupted {
         note(play.interrupted());
+        // Nobody waits for jobs that will be gone with their queue.
+        signals.stop();
         return Ok(ExitCode::FAILURE);
     }
     let summary = play.sum_up(stack, ended).await?;

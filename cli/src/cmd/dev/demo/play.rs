@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::StreamExt;
-use repull::client::{Client, DeadFilter};
-use repull::id::{JobId, Lane, QueueName};
+use repull::client::{Client, DeadFilter, Expect};
+use repull::id::{JobId, Lane, QueueName, ScheduleId};
 use repull::job::Job;
 use repull::wire::Place;
 use repull_worker::Shutdown;
@@ -78,11 +78,11 @@ pub(super) struct Play {
 impl Play {
     /// Puts the schedule up, starts the first worker and lets the burst go.
     pub(super) async fn start(
-        stack: &Stack,
+        stack: &mut Stack,
         args: &DevArgs,
         files: Arc<Files>,
     ) -> anyhow::Result<Self> {
-        let client = stack.client();
+        let client = stack.client().clone();
         // Queues of its own, so that it meets nobody else's jobs in a folder that is kept.
         let run = JobId::generate().to_string();
         let queue = QueueName::new(format!("demo-{}", &run[run.len() - 6..]))?;
@@ -97,17 +97,17 @@ impl Play {
         for (id, fire) in clock::fires(&schedule) {
             ledger.expect(id, Entry::Fire(fire));
         }
-        let point = results::end_of_results(client).await?;
+        let point = results::end_of_results(&client).await?;
         let live = Live::new(ledger);
-        let follower = live.follow(client, point).await?;
+        let follower = live.follow(&client, point).await?;
 
-        clock::put(client, &schedule).await?;
+        client.put_schedule(schedule, Expect::Nothing).await?;
         let mut cast = Cast::new(files.clone(), args.slots);
         cast.start_clock(stack, &clock_queue).await?;
         cast.join(stack, FIRST, &queue).await?;
         let submitted = Arc::new(AtomicU64::new(0));
         let jobs = load.into_iter().map(|planned| planned.job).collect();
-        let submission = submit(client.clone(), jobs, submitted.clone());
+        let submission = submit(client, jobs, submitted.clone());
         Ok(Self {
             queue,
             clock_queue,
@@ -178,7 +178,12 @@ impl Play {
     }
 
     /// Lets workers come and go when their time has come.
-    async fn direct(&mut self, view: &View, stack: &Stack, screen: &Screen) -> anyhow::Result<()> {
+    async fn direct(
+        &mut self,
+        view: &View,
+        stack: &mut Stack,
+        screen: &Screen,
+    ) -> anyhow::Result<()> {
         if let Some(submission) = self.submission.take_if(|task| task.is_finished()) {
             submission.await.context("the submission broke")??;
         }
@@ -249,7 +254,7 @@ impl Play {
             left_over,
             joined: self.joined,
             removed: self.removed(&ledger),
-            utilisation: self.cast.utilisation(),
+            backlog: self.cast.backlog(),
             refill_max: self.cast.refill_max(),
             held_max: self.cast.held_max(),
             slots: self.cast.slots(),
@@ -302,7 +307,9 @@ impl Play {
 
     /// Removes what a run leaves behind in a folder that is kept. The queues are this run's own.
     pub(super) async fn clean_up(&self, client: &Client) -> anyhow::Result<()> {
-        clock::remove(client, &self.clock_queue).await?;
+        client
+            .delete_schedule(&ScheduleId::new(&self.clock_queue)?)
+            .await?;
         let namespace = client.namespace();
         for queue in [&self.queue, &self.clock_queue] {
             let lane = Lane::normal(queue.clone());

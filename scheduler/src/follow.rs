@@ -10,6 +10,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use futures_util::StreamExt;
 use repull::client::Client;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -18,12 +19,14 @@ use tracing::{debug, info, warn};
 const CHECK_EVERY: Duration = Duration::from_secs(20);
 
 /// Which stream, and how much of each message.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Source {
     /// The stream's name.
     pub(crate) stream: String,
     /// Headers without bodies.
     pub(crate) headers_only: bool,
+    /// Where it is told up to which sequence all has been handed over.
+    pub(crate) position: watch::Sender<u64>,
 }
 
 /// Takes what is read.
@@ -109,7 +112,7 @@ impl<S: Sink> Follower<S> {
         let consumer = stream.create_consumer(config).await?;
         if consumer.cached_info().num_pending == 0 {
             // What the stream held at the end and deleted since is not for us either.
-            self.position = self.position.max(info.state.last_sequence);
+            self.move_to(self.position.max(info.state.last_sequence));
             self.told_all().await;
         }
         let mut messages = consumer.messages().await?;
@@ -146,13 +149,18 @@ impl<S: Sink> Follower<S> {
         let info = message.info()?;
         let (sequence, pending) = (info.stream_sequence, info.pending);
         if sequence > self.position {
-            self.position = sequence;
             self.sink.message(message).await;
+            self.move_to(sequence);
         }
         if pending == 0 {
             self.told_all().await;
         }
         Ok(())
+    }
+
+    fn move_to(&mut self, position: u64) {
+        self.position = position;
+        self.source.position.send_replace(position);
     }
 
     async fn told_all(&mut self) {
@@ -169,7 +177,7 @@ impl<S: Sink> Follower<S> {
         self.created = Some(info.created);
         if other {
             info!(stream = %self.source.stream, "the stream was made anew; reading all of it again");
-            self.position = 0;
+            self.move_to(0);
             self.caught_up = false;
             self.sink.restarted().await;
         }

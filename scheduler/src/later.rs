@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use repull::client::Client;
 use repull::clock;
 use repull::wire::{Place, headers};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -34,6 +34,7 @@ fn source(client: &Client) -> Source {
     Source {
         stream: Place::Later.stream(client.namespace()),
         headers_only: true,
+        position: watch::Sender::new(0),
     }
 }
 

@@ -11,6 +11,7 @@ use repull::id::{Lane, Priority, QueueName};
 use repull::queue::QueueSettings;
 use repull::topology::{Bucket, Topology};
 use repull::wire::Place;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -37,6 +38,7 @@ pub(crate) async fn keep(
     let source = Source {
         stream: bucket.stream(client.namespace()),
         headers_only: false,
+        position: watch::Sender::new(0),
     };
     let queues = Queues {
         prefix: format!("$KV.{}.", bucket.name(client.namespace())),

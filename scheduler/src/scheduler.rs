@@ -130,14 +130,25 @@ impl Scheduler {
         // Shards stop first, leases are given back when they have, and all else follows.
         let stop_all = CancellationToken::new();
         let ([schedules, jobs], start) = started::parts::<2>();
+        let position = watch::Sender::new(0);
+        let reading = Reading {
+            position: position.subscribe(),
+            start: start.clone(),
+        };
         let (shards, inputs) = self
-            .start_shards(&buckets, &board, &shutdown, &start)
+            .start_shards(&buckets, &board, &shutdown, &reading)
             .await?;
         self.health.wait_for(start.clone());
         let client = self.client.clone();
         parts.spawn(named(
             "the watch of schedules",
-            schedules::watch(client.clone(), inputs.clone(), schedules, stop_all.clone()),
+            schedules::watch(
+                client.clone(),
+                inputs.clone(),
+                position,
+                schedules,
+                stop_all.clone(),
+            ),
         ));
         parts.spawn(named(
             "the watch of later jobs",
@@ -161,7 +172,7 @@ impl Scheduler {
         buckets: &Buckets,
         board: &Arc<Board>,
         shutdown: &CancellationToken,
-        start: &started::Start,
+        reading: &Reading,
     ) -> Result<(Shards, Vec<mpsc::Sender<crate::shard::Input>>), Error> {
         let mut shards = Shards {
             tasks: JoinSet::new(),
@@ -185,6 +196,7 @@ impl Scheduler {
                 tenure: tenure_seen,
                 watermark: entry,
                 mark,
+                position: reading.position.clone(),
                 sharding: Share::new(index, board.clone()),
             })
             .await?;
@@ -198,7 +210,7 @@ impl Scheduler {
                 tenure,
                 stop: shards.stop_keepers.clone(),
             };
-            let (mut start, stop) = (start.clone(), shards.stop_keepers.clone());
+            let (mut start, stop) = (reading.start.clone(), shards.stop_keepers.clone());
             shards.keepers.spawn(async move {
                 tokio::select! {
                     () = start.wait() => lease::keep(keeper).await,
@@ -272,6 +284,12 @@ impl Scheduler {
         while shards.keepers.join_next().await.is_some() {}
         ended
     }
+}
+
+/// How far the bucket of schedules and the later jobs have been read.
+struct Reading {
+    position: watch::Receiver<u64>,
+    start: started::Start,
 }
 
 /// The shards' tasks.

@@ -9,7 +9,7 @@ use repull::client::Client;
 use repull::id::ScheduleId;
 use repull::schedule::Schedule;
 use repull::topology::Bucket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -29,6 +29,7 @@ struct Schedules {
 pub(crate) async fn watch(
     client: Client,
     shards: Vec<mpsc::Sender<Input>>,
+    position: watch::Sender<u64>,
     started: Started,
     stop: CancellationToken,
 ) {
@@ -36,6 +37,7 @@ pub(crate) async fn watch(
     let source = Source {
         stream: bucket.stream(client.namespace()),
         headers_only: false,
+        position,
     };
     let schedules = Schedules {
         prefix: format!("$KV.{}.", bucket.name(client.namespace())),

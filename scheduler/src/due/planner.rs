@@ -6,16 +6,22 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use repull::id::ScheduleId;
 use repull::schedule::Schedule;
 use repull::trigger::Trigger;
 
-use super::fire::{Decision, Kind, Passed, Passing};
+use super::fire::{Decision, Fire, Kind, Passed, Passing};
 use super::intern::Interner;
 use super::mark::Mark;
 use super::misfire::{At, Fires, Row, judge};
 use super::slot::{Flags, Slot, SlotId};
+
+/// Most fires that a version may have taken before we learned that it had ended.
+const LATE_MAX: usize = 10_000;
+
+/// Within this time we learn of a change.
+const LEARNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
 /// What happened to a schedule.
 #[derive(Debug)]
@@ -36,6 +42,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The schedule that changed.
+    pub fn schedule(&self) -> &ScheduleId {
+        match self {
+            Self::Put { schedule, .. } => &schedule.id,
+            Self::Removed { id } => id,
+        }
+    }
+}
+
 /// Holds schedules and says which fires are due.
 #[derive(Debug)]
 pub struct Planner {
@@ -52,6 +68,8 @@ pub struct Planner {
     settled: HashSet<(ScheduleId, DateTime<Utc>)>,
     triggers: Interner<Trigger>,
     kinds: Interner<Kind>,
+    /// The longest jitter of any schedule so far.
+    jitter_max: TimeDelta,
 }
 
 impl Planner {
@@ -68,6 +86,7 @@ impl Planner {
             settled: HashSet::new(),
             triggers: Interner::default(),
             kinds: Interner::default(),
+            jitter_max: TimeDelta::zero(),
         }
     }
 
@@ -115,13 +134,27 @@ impl Planner {
             _ => active_from,
         };
         if let Some(place) = before {
+            if revision > self.mark.known {
+                self.settle_taken(place, begins);
+            }
             self.retire(place, begins, schedule.paused.is_some());
         }
         let slot = self.slot(schedule, revision, stored, active_from, begins);
         let id = slot.id.clone();
+        self.jitter_max = self.jitter_max.max(slot.jitter_max());
         let place = self.insert(slot);
         self.current.insert(id, place.place);
         self.arm_from_mark(place);
+    }
+
+    /// Where we learn late that a version ended, it went on meanwhile: fires that it took after its
+    /// end must not be made again by the version that follows.
+    fn settle_taken(&mut self, place: u32, ended: DateTime<Utc>) {
+        if let Some(slot) = self.slots[place as usize].as_ref() {
+            let taken = slot.taken_after(ended).take(LATE_MAX);
+            self.settled
+                .extend(taken.map(|time| (slot.id.clone(), time)));
+        }
     }
 
     fn slot(
@@ -226,11 +259,37 @@ impl Planner {
             open.extend(self.heap_entry_of(id));
         }
         self.heap.extend(open);
-        if !self.settled.is_empty() {
-            let up_to = self.mark.up_to;
-            self.settled.retain(|(_, time)| *time > up_to);
-        }
+        self.forget_settled();
         self.prune();
+    }
+
+    /// Forgets settled fires that no version comes to any more, and none will that we may still
+    /// learn of.
+    fn forget_settled(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        let recent = self.mark.up_to - LEARNED_WITHIN;
+        let mut settled = std::mem::take(&mut self.settled);
+        settled.retain(|(schedule, time)| {
+            *time > recent
+                || self.versions(schedule).any(|id| {
+                    let slot = self.slots[id.place as usize].as_ref();
+                    slot.and_then(|slot| slot.next)
+                        .is_some_and(|next| next.time <= *time)
+                })
+        });
+        self.settled = settled;
+    }
+
+    /// The slots of a schedule's versions.
+    fn versions<'a>(&'a self, schedule: &'a ScheduleId) -> impl Iterator<Item = SlotId> + 'a {
+        let current = self.current.get(schedule).map(|place| self.id_of(*place));
+        let older = self.older.iter().copied().filter(move |id| {
+            let slot = self.slots[id.place as usize].as_ref();
+            slot.is_some_and(|slot| slot.id == *schedule)
+        });
+        older.chain(current)
     }
 
     /// Goes on from a mark that another leader wrote: forward as a rule, back where its bucket was
@@ -258,13 +317,16 @@ impl Planner {
         self.prune();
     }
 
-    /// The fires that are due until then, without taking them: what a leader before us may have
-    /// published already. At most about `limit`.
-    pub fn open_until(&mut self, until: DateTime<Utc>, limit: usize) -> Vec<super::Fire> {
+    /// The open fires until then, without taking them: what a leader before us may have published
+    /// already. About `limit` of them.
+    ///
+    /// By their time and not by when they are due: that may have been another time for the leader
+    /// before us, which may not have known the newest version of a schedule.
+    pub fn open_until(&mut self, until: DateTime<Utc>, limit: usize) -> Vec<Fire> {
         let mut fires = Vec::new();
         let mut entries = HashSet::new();
         while let Some((due, id)) = self.peek() {
-            if due > until || fires.len() >= limit {
+            if due > until + self.jitter_max || fires.len() >= limit {
                 break;
             }
             self.heap.pop();
@@ -276,7 +338,7 @@ impl Planner {
             };
             let view = slot.view(&self.settled);
             let mut next = slot.next;
-            while let Some(at) = next.filter(|at| at.due <= until) {
+            while let Some(at) = next.filter(|at| at.time <= until) {
                 fires.push(slot.fire(at));
                 next = view.after(at.time);
             }
@@ -291,14 +353,12 @@ impl Planner {
         if self.settled.is_empty() {
             return;
         }
-        let ids: HashSet<ScheduleId> = self.settled.iter().map(|(id, _)| id.clone()).collect();
-        let older = self.older.clone();
-        let current = ids
+        let schedules: HashSet<ScheduleId> =
+            self.settled.iter().map(|(id, _)| id.clone()).collect();
+        let versions = schedules
             .iter()
-            .filter_map(|id| self.current.get(id))
-            .map(|place| self.id_of(*place))
-            .collect::<Vec<_>>();
-        for id in older.into_iter().chain(current) {
+            .flat_map(|schedule| self.versions(schedule));
+        for id in versions.collect::<Vec<_>>() {
             self.arm_from_mark(id);
         }
     }
@@ -375,17 +435,13 @@ impl Planner {
     }
 
     fn with_versions(&mut self, schedule: &ScheduleId, change: impl Fn(&mut Slot)) -> Vec<SlotId> {
-        let current = self.current.get(schedule).map(|place| self.id_of(*place));
-        let versions: Vec<SlotId> = self.older.iter().copied().chain(current).collect();
-        let mut changed = Vec::new();
-        for id in versions {
-            let slot = self.slots[id.place as usize].as_mut();
-            if let Some(slot) = slot.filter(|slot| slot.id == *schedule) {
+        let versions: Vec<SlotId> = self.versions(schedule).collect();
+        for id in &versions {
+            if let Some(slot) = self.slots[id.place as usize].as_mut() {
                 change(slot);
-                changed.push(id);
             }
         }
-        changed
+        versions
     }
 
     /// The schedules that pause themselves after failures, with their bounds.

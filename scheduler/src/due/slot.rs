@@ -85,7 +85,7 @@ impl Slot {
     }
 
     /// The most that jitter moves a fire.
-    fn jitter_max(&self) -> TimeDelta {
+    pub(super) fn jitter_max(&self) -> TimeDelta {
         self.kind
             .jitter
             .and_then(|jitter| TimeDelta::from_std(jitter).ok())
@@ -119,6 +119,18 @@ impl Slot {
         self.ends
             .checked_add_signed(self.jitter_max())
             .is_some_and(|end| end <= due)
+    }
+
+    /// The fires of this version after `time` that were taken.
+    pub(super) fn taken_after(
+        &self,
+        time: DateTime<Utc>,
+    ) -> impl Iterator<Item = DateTime<Utc>> + '_ {
+        let (ends, next) = (self.ends, self.next);
+        self.trigger
+            .fires(Some(time.max(self.begins)))
+            .take_while(move |fire| *fire <= ends && next.is_none_or(|next| *fire < next.time))
+            .take_while(|_| !self.flags.paused)
     }
 
     /// The fire to publish for `at`.

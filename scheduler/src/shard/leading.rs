@@ -1,10 +1,11 @@
 //! Beginning to lead, leading, and ceasing to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use repull::clock;
+use repull::topology::Bucket;
 use tracing::{info, warn};
 
 use super::{DRAIN, Done, LOOKUPS_MAX, Shard, lookup};
@@ -18,6 +19,9 @@ const LOOKED_UP_MAX: usize = 100_000;
 
 /// How many of them at once.
 const LOOKED_UP_AT_ONCE: usize = 256;
+
+/// How long a new leader waits for the last changes of schedules.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// What only a leader has.
 #[derive(Debug)]
@@ -96,6 +100,7 @@ impl Shard {
     }
 
     async fn try_take_over(&mut self, tenure: Tenure) -> Result<Leading, WatermarkError> {
+        self.catch_up().await;
         let now = clock::now();
         let (revision, found) = match self.watermark.read().await? {
             Some(found) => found,
@@ -139,6 +144,43 @@ impl Shard {
             revision,
             writing: false,
         })
+    }
+
+    /// Takes in all changes of schedules that are stored by now. The leader before us may have
+    /// published fires of the newest version, which are found only by looking for them.
+    async fn catch_up(&mut self) {
+        let stream = Bucket::Schedules.stream(self.client.namespace());
+        let last = match self.client.stream_handle(&stream).await {
+            Ok(stream) => stream.get_info().await.map(|info| info.state.last_sequence),
+            Err(error) => return warn!(%error, "can't tell whether all schedules are known"),
+        };
+        let Ok(last) = last else {
+            return warn!("can't tell whether all schedules are known");
+        };
+        let mut inputs = Vec::new();
+        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        loop {
+            // In this order: what is handed over by now is in the channel.
+            let has_all = *self.position.borrow_and_update() >= last;
+            while let Ok(input) = self.inputs.try_recv() {
+                inputs.push(input);
+            }
+            self.take_in(&mut inputs);
+            if has_all {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = self.position.changed() => {}
+                count = self.inputs.recv_many(&mut inputs, super::BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    return warn!(last, "not all changes of schedules have come in time");
+                }
+            }
+        }
     }
 
     fn watermark_at(&self, up_to: DateTime<Utc>, now: DateTime<Utc>, tenure: Tenure) -> Watermark {
@@ -234,7 +276,7 @@ impl Shard {
         // A schedule that came in late may have fires before the mark. Until they are settled, the
         // mark must not say that we know of it.
         let (up_to, known) = match up_to >= before.up_to {
-            true => (up_to, self.known),
+            true => (up_to, self.open.known(self.known)),
             false => (before.up_to, before.known),
         };
         Some(Watermark {

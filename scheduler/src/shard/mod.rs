@@ -99,6 +99,8 @@ pub(crate) struct Parts {
     pub(crate) watermark: watermark::Entry,
     /// The mark that is there at the start.
     pub(crate) mark: Mark,
+    /// Up to which revision the bucket of schedules has been handed over.
+    pub(crate) position: watch::Receiver<u64>,
     /// Which later jobs are this shard's, for reading them again.
     pub(crate) sharding: crate::sharding::Share,
 }
@@ -111,6 +113,7 @@ pub(crate) struct Shard {
     inputs: mpsc::Receiver<Input>,
     tenure: watch::Receiver<Option<Tenure>>,
     watermark: watermark::Entry,
+    position: watch::Receiver<u64>,
     sharding: crate::sharding::Share,
     planner: Planner,
     /// The newest revision of the bucket of schedules that was taken in.
@@ -142,6 +145,7 @@ impl Shard {
             inputs: parts.inputs,
             tenure: parts.tenure,
             watermark: parts.watermark,
+            position: parts.position,
             sharding: parts.sharding,
             known: 0,
             later: Later::default(),
@@ -219,6 +223,7 @@ impl Shard {
         for input in inputs.drain(..) {
             match input {
                 Input::Schedule(revision, change) => {
+                    self.open.changed(change.schedule(), revision);
                     self.planner.apply(change);
                     self.known = self.known.max(revision);
                 }

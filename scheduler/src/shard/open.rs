@@ -26,6 +26,9 @@ pub(crate) struct Open {
     tickets: BTreeMap<Ticket, (ScheduleId, Instant)>,
     of_schedule: HashMap<ScheduleId, u32>,
     serial: u64,
+    /// Changes of schedules that had fires open: the revision, and the serial up to which they are
+    /// fires of the version before.
+    changed: Vec<(ScheduleId, u64, u64)>,
 }
 
 impl Open {
@@ -63,6 +66,27 @@ impl Open {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.tickets.len()
+    }
+
+    /// Notes that a schedule was changed. Fires of it that are open were taken as the version before
+    /// it had them; the new version may have the same ones at other times because of jitter. So
+    /// until they are settled, the watermark must not say that we know of the new version.
+    pub(crate) fn changed(&mut self, schedule: &ScheduleId, revision: u64) {
+        if self.has(schedule) {
+            self.changed.push((schedule.clone(), revision, self.serial));
+        }
+    }
+
+    /// The revision that the watermark may say we know of, where `known` is the newest.
+    pub(crate) fn known(&mut self, known: u64) -> u64 {
+        let tickets = &self.tickets;
+        self.changed.retain(|(schedule, _, serial)| {
+            tickets
+                .iter()
+                .any(|(ticket, (of, _))| ticket.serial <= *serial && of == schedule)
+        });
+        let held_back = self.changed.iter().map(|(_, revision, _)| revision - 1);
+        held_back.fold(known, u64::min)
     }
 
     /// Forgets all of them.
@@ -116,6 +140,19 @@ mod tests {
         open.settle(second);
         assert!(!open.has(&schedule));
         assert_eq!(open.settled(at(9)), (at(9), BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_change_is_not_known_before_the_fires_of_the_version_before_it_are_settled() {
+        let (schedule, other) = (ScheduleId::new("a").unwrap(), ScheduleId::new("b").unwrap());
+        let mut open = Open::default();
+        let ticket = open.add(&schedule, at(5));
+        open.changed(&schedule, 7);
+        open.changed(&other, 8);
+        open.add(&schedule, at(6));
+        assert_eq!(open.known(9), 6);
+        open.settle(ticket);
+        assert_eq!(open.known(9), 9);
     }
 
     #[test]

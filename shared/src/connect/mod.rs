@@ -8,7 +8,7 @@ mod context;
 mod version;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
@@ -209,6 +209,12 @@ impl Connection {
     pub fn refusal(&self) -> Option<String> {
         self.refusals.latest()
     }
+
+    /// For how long the server has refused our credentials at each attempt to connect again; none
+    /// where it has not, or not lately. The client itself goes on trying for ever.
+    pub fn refused_for(&self) -> Option<Duration> {
+        self.refusals.credentials_refused_for()
+    }
 }
 
 /// Doubles from 10 ms to 4 s with jitter: a fleet does not come back in step after an outage.
@@ -238,11 +244,19 @@ fn explain_connect(error: &async_nats::ConnectError) -> String {
 
 /// The server's latest refusals, which it sends as events and not as answers.
 #[derive(Clone, Debug, Default)]
-struct Refusals(Arc<Mutex<VecDeque<(Instant, String)>>>);
+struct Refusals {
+    latest: Arc<Mutex<VecDeque<(Instant, String)>>>,
+    /// When the credentials were first and last refused, in an unbroken row.
+    credentials: Arc<Mutex<Option<(Instant, Instant)>>>,
+}
 
 impl Refusals {
     fn observe(&self, event: &async_nats::Event) {
         match event {
+            async_nats::Event::ClientError(error) if is_about_credentials(error) => {
+                warn!(%error, "the NATS server refused our credentials");
+                self.credentials_refused();
+            }
             async_nats::Event::ServerError(error) => {
                 let text = error.to_string();
                 warn!(error = %text, "the NATS server refused something");
@@ -253,13 +267,16 @@ impl Refusals {
                 warn!("the NATS client dropped messages: a subscription was not read fast enough");
             }
             async_nats::Event::Disconnected => warn!("disconnected from NATS"),
-            async_nats::Event::Connected => info!("connected to NATS"),
+            async_nats::Event::Connected => {
+                info!("connected to NATS");
+                *self.lock_credentials() = None;
+            }
             other => debug!(event = %other, "NATS connection"),
         }
     }
 
     fn push(&self, text: String) {
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.len() == REFUSALS_KEPT {
             refusals.pop_front();
         }
@@ -267,10 +284,45 @@ impl Refusals {
     }
 
     fn latest(&self) -> Option<String> {
-        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         refusals
             .back()
             .filter(|(at, _)| at.elapsed() < REFUSAL_FRESH)
             .map(|(_, text)| text.clone())
     }
+
+    fn lock_credentials(&self) -> MutexGuard<'_, Option<(Instant, Instant)>> {
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials_refused(&self) {
+        let now = Instant::now();
+        let mut credentials = self.lock_credentials();
+        let first = match *credentials {
+            Some((first, last)) if now.duration_since(last) < REFUSAL_FRESH => first,
+            _ => now,
+        };
+        *credentials = Some((first, now));
+    }
+
+    fn credentials_refused_for(&self) -> Option<Duration> {
+        let (first, last) = (*self.lock_credentials())?;
+        (last.elapsed() < REFUSAL_FRESH).then(|| first.elapsed())
+    }
+}
+
+/// Whether an attempt to connect failed because of who we are. The client reports the kind of its
+/// error as text.
+fn is_about_credentials(error: &async_nats::ClientError) -> bool {
+    let async_nats::ClientError::Other(text) = error else {
+        return false;
+    };
+    [
+        async_nats::ConnectErrorKind::AuthorizationViolation,
+        async_nats::ConnectErrorKind::Authentication,
+    ]
+    .iter()
+    .any(|kind| *text == kind.to_string())
 }

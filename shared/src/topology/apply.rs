@@ -153,19 +153,21 @@ async fn create_consumer(
     stream: &str,
     wanted: &pull::Config,
 ) -> Result<pull::Config, TopologyError> {
-    let consumer = connection
-        .jetstream
-        .create_consumer_on_stream(wanted.clone(), stream)
-        .await
-        .map_err(|error| {
-            refused(
-                connection,
-                "create consumer",
-                wanted.durable_name.as_deref().unwrap_or_default(),
-                &error,
-            )
-        })?;
-    Ok(consumer_config(&consumer))
+    let name = wanted.durable_name.as_deref().unwrap_or_default();
+    let jetstream = &connection.jetstream;
+    // Strict: one that is there after all, unseen because the server did not answer the look, keeps
+    // the settings that its operator gave it.
+    let created = jetstream
+        .create_consumer_strict_on_stream(wanted.clone(), stream)
+        .await;
+    match created {
+        Ok(consumer) => Ok(consumer_config(&consumer)),
+        // Somebody else may have made it between our look and our request.
+        Err(error) => match jetstream.get_consumer_from_stream(name, stream).await {
+            Ok(consumer) => Ok(consumer_config(&consumer)),
+            Err(_) => Err(refused(connection, "create consumer", name, &error)),
+        },
+    }
 }
 
 async fn ensure_stream(

@@ -20,6 +20,7 @@ mod inbox;
 mod job_task;
 mod lanes;
 mod metrics;
+mod nudge;
 pub mod run;
 mod settle;
 mod shutdown;

@@ -9,6 +9,7 @@ use crate::builder::Worker;
 use crate::driver::{self, Parts, Pulse};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::nudge::Nudge;
 use crate::shutdown::Shutdown;
 
 impl Worker {
@@ -23,6 +24,9 @@ impl Worker {
         let mut metrics_registry = MetricsRegistry::default();
         let metrics = Metrics::register(&mut metrics_registry, &monitor);
         let pulse = Pulse::new();
+        let _nudge = Nudge::start().map_err(|error| {
+            Error::Engine(format!("the system gives no thread to the worker: {error}"))
+        })?;
         let stop_http = CancellationToken::new();
         let _stop_http = stop_http.clone().drop_guard();
         if let Some(address) = self.config.http {

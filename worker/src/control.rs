@@ -7,10 +7,9 @@ use async_nats::Subject;
 use async_nats::jetstream::kv;
 use futures_util::StreamExt;
 use repull::client::Client;
-use repull::id::QueueName;
+use repull::id::{Lane, QueueName};
 use repull::queue::QueueSettings;
 use repull::topology::Bucket;
-use repull::wire::Place;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -32,6 +31,8 @@ pub(crate) enum Control {
     EpochOpened(Inbox),
     /// They could not be made.
     EpochFailed(Epoch),
+    /// A consumer that nobody answered for was found or made again, or why not.
+    ConsumerSought(QueueIx, Result<(), String>),
     /// A consumer's numbers.
     Backlog(QueueIx, Backlog),
 }
@@ -166,19 +167,15 @@ pub(crate) async fn listen_for_cancels(client: Client, control: mpsc::Sender<Con
 pub(crate) async fn ask_backlog(
     client: Client,
     queue: QueueIx,
-    consumer: String,
+    lane: Lane,
     control: mpsc::Sender<Control>,
 ) {
-    use async_nats::jetstream::consumer::Info;
-    let stream = Place::Jobs.stream(client.namespace());
-    let answer: Result<Info, _> = client
-        .jetstream()
-        .request(format!("CONSUMER.INFO.{stream}.{consumer}"), &())
-        .await;
-    let info = match answer {
-        Ok(info) => info,
+    let info = match client.lane_info(&lane).await {
+        Ok(Some(info)) => info,
+        // Its pulls say so too, and then it is looked for.
+        Ok(None) => return,
         Err(error) => {
-            debug!(%consumer, %error, "can't ask for the backlog");
+            warn!(%lane, %error, "can't ask for the backlog");
             return;
         }
     };

@@ -122,7 +122,7 @@ fn weight(order: Order, weight: u32, priority: Priority, has_lanes: bool) -> u32
 }
 
 /// Finds or creates one consumer; makes the streams where they are absent too. Returns its lease.
-async fn bind_one(
+pub(crate) async fn bind_one(
     client: &Client,
     topology: &Topology,
     lane: &Lane,

@@ -91,7 +91,7 @@ impl Driver {
                     tokio::spawn(control::ask_backlog(
                         client,
                         queue,
-                        lane.name.clone(),
+                        lane.lane.clone(),
                         control,
                     ));
                 }

@@ -35,6 +35,9 @@ impl Driver {
             let Some(pull) = Inbox::pull_of(&message.subject) else {
                 return;
             };
+            if status == engine::Status::NeverStarted(engine::NeverStarted::NoResponders) {
+                self.seek_consumer(pull.queue());
+            }
             self.engine.handle(
                 now,
                 Event::PullStatus {
@@ -214,6 +217,7 @@ impl Driver {
                     self.open_epoch();
                 }
             }
+            Control::ConsumerSought(queue, found) => self.on_consumer_sought(queue, found),
             Control::Backlog(queue, backlog) => self.tell(Event::BacklogSeen { queue, backlog }),
         }
     }

@@ -7,6 +7,7 @@
 //! Nothing in here waits for the network: while the connection is down, what would be sent is
 //! dropped, because the engine says all of it again when the connection is back.
 
+mod bound;
 mod commands;
 mod held;
 mod intake;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Subject;
 use repull::client::Client;
+use repull::topology::Layout;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tracing::{info, warn};
@@ -30,7 +32,7 @@ use crate::beacon::BeaconWriter;
 use crate::config::{Order, WorkerConfig};
 use crate::control::{self, CONTROL_CAPACITY, Control};
 use crate::crew::{Crew, Queues};
-use crate::engine::{self, Engine, Epoch, Event, Fault, Millis};
+use crate::engine::{self, Engine, Epoch, Event, Fault, Millis, QueueIx};
 use crate::error::Error;
 use crate::inbox::{Arrival, Inbox};
 use crate::job_task::Done;
@@ -39,6 +41,7 @@ use crate::metrics::{Metrics, SlotMonitor};
 use crate::run::Registry;
 use crate::settle::{Book, Step};
 use crate::shutdown::Shutdown;
+use bound::Missing;
 use held::Held;
 use stats::SlotClock;
 
@@ -127,6 +130,9 @@ pub(super) struct Driver {
     client: Client,
     crew: Arc<Crew>,
     lanes: Lanes,
+    layout: Layout,
+    /// Consumers that nobody answers for.
+    missing: HashMap<QueueIx, Missing>,
     engine: Engine,
     started: Instant,
     inbox: Inbox,
@@ -234,6 +240,8 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         book: Book::new(count),
         closes: (0..count).map(|_| Vec::new()).collect(),
         lanes,
+        layout: config.layout,
+        missing: HashMap::new(),
         batch: 0,
         backs: HashMap::new(),
         done_sender,
@@ -296,7 +304,8 @@ impl Driver {
             self.arm(timer.as_mut());
             let woken = tokio::select! {
                 taken = poll_fn(|context| match self.inbox.poll_arrivals(context, &mut arrivals, TURN_MAX) {
-                    Ok(0) => Poll::Pending,
+                    // The end of a drain is news too, although nothing came with it.
+                    Ok(0) if !self.has_unseen_drain() => Poll::Pending,
                     other => Poll::Ready(other),
                 }) => Woken::Arrivals(taken),
                 _ = done.recv_many(&mut ended, TURN_MAX) => Woken::Done,
@@ -375,12 +384,17 @@ impl Driver {
             }
         }
         self.engine.handle(now, Event::Tick);
-        if self.draining && self.inbox.is_drained() && !self.opening {
+        if self.has_unseen_drain() {
             self.epoch = Epoch(self.epoch.0 + 1);
             self.inbox.epoch = self.epoch;
             self.opening = true;
             self.tell(Event::EpochChanged { epoch: self.epoch });
         }
+    }
+
+    /// Whether the lanes have been drained to their end and the engine does not know yet.
+    fn has_unseen_drain(&self) -> bool {
+        self.draining && !self.opening && self.inbox.is_drained()
     }
 
     /// Notices a connection that was lost or came back. Read from the client's own count, since its
@@ -399,6 +413,9 @@ impl Driver {
             if !connected {
                 self.tell(Event::Disconnected);
             }
+        }
+        if !connected {
+            self.check_credentials();
         }
         if connects != self.connects && connected {
             self.connects = connects;
@@ -476,12 +493,8 @@ impl Driver {
     }
 
     fn stalled(&mut self, fault: Fault) {
-        let waited = Duration::from(self.engine_watchdog()) * 3;
+        let waited = self.patience();
         let reason = format!("{} ({})", fault.message, fault.class.as_str());
         self.end = Some(Err(Error::Stalled { waited, reason }));
-    }
-
-    fn engine_watchdog(&self) -> Millis {
-        self.engine.config().watchdog
     }
 }

@@ -6,7 +6,7 @@
 //! Best effort in one moment only: a job that a worker takes in while it is being removed may run
 //! to its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
@@ -23,8 +23,11 @@ use crate::wire::{self, Address, EventKind, JobEvent, Place};
 /// How long a worker has to say that it runs the job.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many jobs are cancelled at once.
-const WINDOW: usize = 64;
+/// How many jobs are removed from their streams at once.
+const REMOVED_AT_ONCE: usize = 64;
+
+/// How many jobs' workers are asked at once.
+const ENDED_AT_ONCE: usize = 1024;
 
 /// The name under which the client tells of a job that no worker ran.
 pub const CLIENT: &str = "client";
@@ -57,6 +60,53 @@ struct Removed {
     address: Address,
     queued: Option<StreamMessage>,
     later: Option<StreamMessage>,
+}
+
+/// How far a lane's consumer has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Delivered {
+    /// The last stream sequence. A removal of what was to come next moves it as well.
+    stream: u64,
+    /// How many deliveries there have been in all.
+    count: u64,
+}
+
+/// The stream sequences of the removed messages that may be with a worker. What was never delivered
+/// runs nowhere, and nobody needs to be asked for it: that would cost its time for every one of a
+/// long queue.
+///
+/// Deliveries go by stream sequence, so those between the two looks were at most the first so many
+/// behind the first look's.
+fn maybe_running(
+    removed: &[Removed],
+    before: &HashMap<Lane, Delivered>,
+    after: &HashMap<Lane, Delivered>,
+) -> HashSet<u64> {
+    let mut by_lane: HashMap<&Lane, Vec<u64>> = HashMap::new();
+    for one in removed {
+        if let Some(message) = &one.queued {
+            let sequences = by_lane.entry(&one.address.lane).or_default();
+            sequences.push(message.sequence);
+        }
+    }
+    let mut maybe = HashSet::new();
+    for (lane, mut sequences) in by_lane {
+        let then = before.get(lane).copied().unwrap_or_default();
+        let now = after.get(lane).copied().unwrap_or_default();
+        // Fewer than before: the consumer was made anew, and there is no telling.
+        let meanwhile = now.count.checked_sub(then.count).unwrap_or(u64::MAX);
+        sequences.sort_unstable();
+        let (earlier, later): (Vec<u64>, Vec<u64>) = sequences
+            .into_iter()
+            .partition(|sequence| *sequence <= then.stream);
+        maybe.extend(earlier);
+        maybe.extend(
+            later
+                .into_iter()
+                .take(usize::try_from(meanwhile).unwrap_or(usize::MAX)),
+        );
+    }
+    maybe
 }
 
 impl Client {
@@ -94,26 +144,29 @@ impl Client {
         addresses: impl IntoIterator<Item = Address>,
         reason: &str,
     ) -> Result<Vec<Cancelled>, Error> {
+        let addresses: Vec<Address> = addresses.into_iter().collect();
+        let lanes: BTreeSet<Lane> = addresses.iter().map(|at| at.lane.clone()).collect();
+        let before = self.delivered(&lanes).await?;
         let mut removals = stream::iter(addresses)
             .map(|address| self.remove(address))
-            .buffer_unordered(WINDOW);
+            .buffer_unordered(REMOVED_AT_ONCE);
         let mut removed = Vec::new();
         while let Some(one) = removals.next().await {
             removed.push(one?);
         }
-        let delivered = self.delivered_up_to(&removed).await?;
+        let after = self.delivered(&lanes).await?;
+        let asked = maybe_running(&removed, &before, &after);
         let mut endings = stream::iter(removed)
             .map(|removed| {
-                // What was never delivered runs nowhere; nobody needs to be asked.
-                let waited = match &removed.queued {
-                    Some(message) => delivered
-                        .get(&removed.address.lane)
-                        .is_none_or(|delivered| message.sequence > *delivered),
-                    None => removed.later.is_some(),
+                let ask = match &removed.queued {
+                    Some(message) => asked.contains(&message.sequence),
+                    // Not in the work queue and not later either: its message may have been removed
+                    // by an earlier cancel whose request got lost.
+                    None => removed.later.is_none(),
                 };
-                self.end(removed, !waited, reason)
+                self.end(removed, ask, reason)
             })
-            .buffer_unordered(WINDOW);
+            .buffer_unordered(ENDED_AT_ONCE);
         let mut cancelled = Vec::new();
         while let Some(one) = endings.next().await {
             cancelled.push(one?);
@@ -148,15 +201,18 @@ impl Client {
         Ok((purged.purged > 0).then_some(message))
     }
 
-    async fn delivered_up_to(&self, removed: &[Removed]) -> Result<HashMap<Lane, u64>, Error> {
+    async fn delivered(&self, lanes: &BTreeSet<Lane>) -> Result<HashMap<Lane, Delivered>, Error> {
         let mut delivered = HashMap::new();
-        for removed in removed.iter().filter(|removed| removed.queued.is_some()) {
-            let lane = &removed.address.lane;
-            if delivered.contains_key(lane) {
-                continue;
-            }
+        for lane in lanes {
             if let Some(info) = self.lane_info(lane).await? {
-                delivered.insert(lane.clone(), info.delivered.stream_sequence);
+                let last = info.delivered;
+                delivered.insert(
+                    lane.clone(),
+                    Delivered {
+                        stream: last.stream_sequence,
+                        count: last.consumer_sequence,
+                    },
+                );
             }
         }
         Ok(delivered)
@@ -236,5 +292,64 @@ impl Client {
         };
         self.publish(&message).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Utc;
+
+    fn removed(sequence: u64) -> Removed {
+        Removed {
+            address: Address {
+                lane: "q".parse().unwrap(),
+                task: "t".parse().unwrap(),
+                id: JobId::new(format!("j{sequence}")).unwrap(),
+            },
+            queued: Some(StreamMessage {
+                subject: "s".into(),
+                sequence,
+                headers: async_nats::HeaderMap::new(),
+                payload: Bytes::new(),
+                time: Utc::now(),
+            }),
+            later: None,
+        }
+    }
+
+    fn asked(before: Option<(u64, u64)>, after: Option<(u64, u64)>) -> Vec<u64> {
+        let look = |at: Option<(u64, u64)>| {
+            at.map(|(stream, count)| ("q".parse().unwrap(), Delivered { stream, count }))
+                .into_iter()
+                .collect()
+        };
+        let removed: Vec<Removed> = [7, 3, 5, 9].map(removed).into();
+        let mut asked: Vec<u64> = maybe_running(&removed, &look(before), &look(after))
+            .into_iter()
+            .collect();
+        asked.sort_unstable();
+        asked
+    }
+
+    #[test]
+    fn only_what_may_have_been_delivered_is_asked_for() {
+        assert_eq!(
+            asked(Some((5, 4)), Some((9, 4))),
+            [3, 5],
+            "the purge moved the sequence"
+        );
+        assert_eq!(
+            asked(Some((5, 4)), Some((9, 5))),
+            [3, 5, 7],
+            "one delivery in between"
+        );
+        assert_eq!(asked(None, None), [0; 0], "no consumer");
+        assert_eq!(
+            asked(None, Some((9, 2))),
+            [3, 5],
+            "a consumer made in between"
+        );
+        assert_eq!(asked(Some((5, 4)), Some((9, 1))), [3, 5, 7, 9], "made anew");
     }
 }

@@ -28,6 +28,7 @@ mod publish;
 mod queues;
 mod scan;
 mod schedules;
+mod survey;
 mod view;
 mod workers;
 
@@ -43,6 +44,7 @@ pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, re
 
 pub use queues::{ConsumerView, LaneView, QueueView};
 pub use schedules::{ScheduleListing, StoredSchedule};
+pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 
 use crate::connect::{ConnectError, Connection, Settings};

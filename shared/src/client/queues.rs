@@ -81,6 +81,8 @@ pub struct ConsumerView {
     pub ack_wait: Duration,
     /// The last stream sequence that was delivered.
     pub delivered: u64,
+    /// Deliveries in all since it was made.
+    pub deliveries: u64,
     /// The server that leads it, in a cluster.
     pub leader: Option<String>,
 }
@@ -103,6 +105,7 @@ impl From<&consumer::Info> for ConsumerView {
             redelivered: info.num_redelivered as u64,
             ack_wait: info.config.ack_wait,
             delivered: info.delivered.stream_sequence,
+            deliveries: info.delivered.consumer_sequence,
             leader: info
                 .cluster
                 .as_ref()

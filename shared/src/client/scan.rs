@@ -161,7 +161,7 @@ impl Client {
     }
 
     /// All subjects of a stream that match, with their counts. Pages of 100,000: not for hot paths.
-    pub(crate) async fn subjects(
+    pub async fn subjects(
         &self,
         stream: &str,
         filter: &str,
@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// How many subjects of a stream match. The server counts; nothing is listed.
-    pub(crate) async fn count_subjects(&self, stream: &str, filter: &str) -> Result<u64, Error> {
+    pub async fn count_subjects(&self, stream: &str, filter: &str) -> Result<u64, Error> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(default)]

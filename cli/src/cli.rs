@@ -54,6 +54,8 @@ pub(crate) enum Command {
     /// Print, create or check the streams and buckets
     #[command(subcommand)]
     Topology(cmd::topology::TopologyCommand),
+    /// Find what is wrong, and name the cure
+    Doctor(cmd::doctor::DoctorArgs),
     /// Measure what this machine and these servers give
     Bench(Box<cmd::bench::BenchArgs>),
     /// Print the completions for a shell

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod schedule;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(command) => worker::run(command, &connect).await,
         Command::Dead(command) => dead::run(command, &connect).await,
         Command::Topology(command) => topology::run(command, &connect).await,
+        Command::Doctor(args) => doctor::run(args, &connect).await,
         Command::Completions(args) => completions::run(&args),
         Command::Dev(_) | Command::Bench(_) => Ok(ExitCode::SUCCESS),
     }

@@ -24,3 +24,11 @@ pub(crate) fn json_line<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> 
     line(serde_json::to_string(value)?)?;
     Ok(io::stdout().flush()?)
 }
+
+/// A number of things: `1 job`, `2 jobs`.
+pub(crate) fn counted(count: impl Into<u64>, what: &str) -> String {
+    match count.into() {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}

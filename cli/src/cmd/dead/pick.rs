@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use repull::client::{Client, DeadFilter, DeadJob};
 use repull::id::{QueueName, TaskName};
 
-use crate::ui::{ask, report, time};
+use crate::ui::{ask, out, report, time};
 
 /// The filter's options.
 #[derive(Args, Clone, Debug, Default)]
@@ -71,7 +71,10 @@ impl PickArgs {
                     report::note("no such dead job");
                     return Ok(Vec::new());
                 }
-                ask::confirm(&format!("{verb} {} dead jobs", found.matching), self.yes)?;
+                ask::confirm(
+                    &format!("{verb} {}", out::counted(found.matching, "dead job")),
+                    self.yes,
+                )?;
                 // The oldest first, as they came.
                 Ok(found.jobs.iter().rev().map(|dead| dead.sequence).collect())
             }

@@ -51,10 +51,12 @@ fn details(dead: &DeadJob) -> Details {
         .add("reason", dead.reason.as_str())
         .add("attempts", dead.attempts.to_string())
         .add("sequence", format!("#{}", dead.sequence))
-        .add("subject", dead.subject.as_str())
         .some("found on", dead.found_on.as_deref());
-    if let Some(message) = &dead.message {
-        cmd::job::add_message(&mut details, message);
+    match &dead.message {
+        Some(message) => cmd::job::add_message(&mut details, message),
+        None => {
+            details.add("subject", dead.subject.as_str());
+        }
     }
     cmd::job::add_errors(&mut details, &dead.errors);
     details

@@ -169,7 +169,7 @@ fn describe(event: &EventView) -> String {
         text.push_str(&format!(" {:.0} %", progress * 100.0));
     }
     if let Some(run_at) = event.run_at {
-        text.push_str(&format!(", again {}", time::relative(run_at)));
+        text.push_str(&format!(", again {}", time::stamp(run_at)));
     }
     if !event.worker.is_empty() {
         text.push_str(&format!(" on {}", event.worker));

@@ -98,10 +98,8 @@ pub(crate) async fn run(args: ApplyArgs, connect: &ConnectArgs) -> anyhow::Resul
         return Ok(ExitCode::SUCCESS);
     }
     if count(Action::Delete) > 0 {
-        ask::confirm(
-            &format!("delete {} schedules", count(Action::Delete)),
-            args.yes,
-        )?;
+        let deleted = out::counted(count(Action::Delete) as u64, "schedule");
+        ask::confirm(&format!("delete {deleted}"), args.yes)?;
     }
     write(&client, steps).await
 }

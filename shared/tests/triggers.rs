@@ -6,6 +6,8 @@ mod dst;
 mod examples;
 #[path = "triggers/laws.rs"]
 mod laws;
+#[path = "triggers/refusals.rs"]
+mod refusals;
 #[path = "triggers/speed.rs"]
 mod speed;
 #[path = "triggers/strategies.rs"]

@@ -7,14 +7,13 @@
 use std::fmt;
 
 use super::Cron;
-use super::fields::{Clock, Days, Join, Special, has};
+use super::fields::{ALL_HOURS, Clock, Days, Join, Special, has};
 use crate::trigger::describe::and;
 
 const SECONDS: u64 = (1 << 60) - 1;
-const HOURS: u64 = (1 << 24) - 1;
-const WEEKDAYS: u64 = (1 << 7) - 1;
-const MONTHS: u64 = ((1 << 12) - 1) << 1;
-const DAYS: u64 = ((1 << 31) - 1) << 1;
+const WEEKDAYS: u8 = (1 << 7) - 1;
+const MONTHS: u16 = ((1 << 12) - 1) << 1;
+const DAYS: u32 = ((1 << 31) - 1) << 1;
 
 /// More times of day than this are told as a pattern, not one by one.
 const TIMES_MAX: u32 = 6;
@@ -53,7 +52,7 @@ impl fmt::Display for Cron {
 
 /// "at 09:00 and 17:00", where there are few times.
 fn times(clock: &Clock) -> Option<String> {
-    let count = [clock.hours, clock.minutes, clock.seconds].map(u64::count_ones);
+    let count = [clock.hours.into(), clock.minutes, clock.seconds].map(u64::count_ones);
     if count.iter().product::<u32>() > TIMES_MAX {
         return None;
     }
@@ -94,11 +93,11 @@ fn pattern(clock: &Clock) -> String {
     format!("{}{}", seconds.unwrap_or(minutes), hours(clock.hours))
 }
 
-fn hours(hours: u64) -> String {
-    if hours == HOURS {
+fn hours(hours: u32) -> String {
+    if hours == ALL_HOURS {
         return String::new();
     }
-    if let Some((low, high)) = range(hours) {
+    if let Some((low, high)) = range(hours.into()) {
         return format!(" from {low:02}:00 to {high:02}:59");
     }
     let words: Vec<String> = members(hours).map(|hour| format!("{hour}")).collect();
@@ -163,7 +162,7 @@ fn by_weekday(days: &Days, month: &str) -> String {
             WEEKDAY_NAMES[weekday as usize]
         }));
     }
-    for special in &days.special {
+    for special in &*days.special {
         let (which, weekday) = match special {
             Special::Nth { weekday, nth } => (ORDINALS[usize::from(*nth) - 1], weekday),
             Special::LastOf { weekday } => ("last", weekday),
@@ -178,7 +177,8 @@ fn by_weekday(days: &Days, month: &str) -> String {
 }
 
 /// "Monday to Friday", or a list.
-fn names(set: u64, name: impl Fn(u32) -> &'static str) -> String {
+fn names(set: impl Into<u64>, name: impl Fn(u32) -> &'static str) -> String {
+    let set = set.into();
     match range(set) {
         Some((low, high)) if high - low > 1 => format!("{} to {}", name(low), name(high)),
         _ => and(&members(set)
@@ -188,7 +188,8 @@ fn names(set: u64, name: impl Fn(u32) -> &'static str) -> String {
 }
 
 /// "day 1", "days 1 and 15", "days 1 to 7".
-fn numbers(unit: &str, set: u64) -> String {
+fn numbers(unit: &str, set: impl Into<u64>) -> String {
+    let set = set.into();
     match range(set) {
         Some((low, high)) if low == high => format!("{unit} {low}"),
         Some((low, high)) if high - low > 1 => format!("{unit}s {low} to {high}"),
@@ -214,6 +215,7 @@ fn range(set: u64) -> Option<(u32, u32)> {
     (set.count_ones() == high - low + 1).then_some((low, high))
 }
 
-fn members(set: u64) -> impl Iterator<Item = u32> {
+fn members(set: impl Into<u64>) -> impl Iterator<Item = u32> {
+    let set = set.into();
     (0..64).filter(move |member| has(set, *member))
 }

@@ -12,17 +12,20 @@ use crate::trigger::zone;
 /// 40 years; one that does not come within 100 years never comes.
 const HORIZON_MONTHS: u32 = 1_200;
 
+/// Every hour of the day.
+pub(super) const ALL_HOURS: u32 = (1 << 24) - 1;
+
 /// The six fields, ready to be matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::trigger) struct Fields {
-    pub(in crate::trigger) clock: Clock,
-    pub(in crate::trigger) days: Days,
-    pub(in crate::trigger) pace: Pace,
+pub(super) struct Fields {
+    pub(super) clock: Clock,
+    pub(super) days: Days,
+    pub(super) pace: Pace,
 }
 
 /// How an expression takes changes of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::trigger) enum Pace {
+pub(super) enum Pace {
     /// It names hours of the day: once per day each, whatever the clocks do.
     Fixed,
     /// Its minute or hour field starts with `*`: it follows elapsed time.
@@ -31,37 +34,37 @@ pub(in crate::trigger) enum Pace {
 
 /// The times of day: every combination of a listed hour, minute and second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::trigger) struct Clock {
-    pub(in crate::trigger) seconds: u64,
-    pub(in crate::trigger) minutes: u64,
-    pub(in crate::trigger) hours: u64,
+pub(super) struct Clock {
+    pub(super) seconds: u64,
+    pub(super) minutes: u64,
+    pub(super) hours: u32,
 }
 
 /// The dates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::trigger) struct Days {
+pub(super) struct Days {
     /// Bits 1 to 12.
-    pub(in crate::trigger) months: u64,
+    pub(super) months: u16,
     /// Bits 1 to 31.
-    pub(in crate::trigger) days: u64,
+    pub(super) days: u32,
     /// Bits 0 to 6, from Sunday.
-    pub(in crate::trigger) weekdays: u64,
+    pub(super) weekdays: u8,
     /// Days and weekdays that depend on the month, such as its last; usually none.
-    pub(in crate::trigger) special: Vec<Special>,
+    pub(super) special: Box<[Special]>,
     /// Whether a date must satisfy both day fields, or either of them.
-    pub(in crate::trigger) join: Join,
+    pub(super) join: Join,
 }
 
 /// How day of month and day of week combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::trigger) enum Join {
+pub(super) enum Join {
     Both,
     Either,
 }
 
 /// A day that has another number in each month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::trigger) enum Special {
+pub(super) enum Special {
     /// `L`, `L-3`: so many days before the last of the month.
     Last { before: u8 },
     /// `15W`: the weekday (Monday to Friday) nearest to that day, within the month.
@@ -76,7 +79,7 @@ pub(in crate::trigger) enum Special {
 
 impl Special {
     /// Whether it stands in the day-of-month field.
-    pub(in crate::trigger) fn is_day(self) -> bool {
+    pub(super) fn is_day(self) -> bool {
         !matches!(self, Special::Nth { .. } | Special::LastOf { .. })
     }
 }
@@ -95,8 +98,13 @@ impl Fields {
 }
 
 impl Clock {
+    /// Whether it takes hours, or the single minute of an hour, at a leap; see `walk`.
+    pub(super) fn leaps(&self) -> bool {
+        self.hours != ALL_HOURS || self.minutes.count_ones() == 1
+    }
+
     /// The earliest time of the day, in seconds since midnight.
-    pub(in crate::trigger) fn first(&self) -> i64 {
+    pub(super) fn first(&self) -> i64 {
         seconds_of(first(self.hours), first(self.minutes), first(self.seconds))
     }
 
@@ -158,9 +166,9 @@ impl Days {
             first_weekday: weekday(first_day),
             length: length(year, month),
         };
-        let mut by_day = self.days;
-        let mut by_weekday = shape.weekdays(self.weekdays);
-        for special in &self.special {
+        let mut by_day = u64::from(self.days);
+        let mut by_weekday = shape.weekdays(self.weekdays.into());
+        for special in &*self.special {
             if special.is_day() {
                 by_day |= shape.special(*special);
             } else {
@@ -237,18 +245,18 @@ pub(super) fn parts_of(second: i64) -> (u32, u32, u32) {
 }
 
 /// Whether the set has the number.
-pub(in crate::trigger) fn has(set: u64, number: u32) -> bool {
-    set >> number & 1 == 1
+pub(super) fn has(set: impl Into<u64>, number: u32) -> bool {
+    set.into() >> number & 1 == 1
 }
 
 /// The smallest number in the set, which is never empty.
-pub(in crate::trigger) fn first(set: u64) -> u32 {
-    set.trailing_zeros()
+pub(super) fn first(set: impl Into<u64>) -> u32 {
+    set.into().trailing_zeros()
 }
 
 /// The smallest number in the set above `number`, itself below 63.
-fn above(set: u64, number: u32) -> Option<u32> {
-    let rest = set & (!0 << (number + 1));
+fn above(set: impl Into<u64>, number: u32) -> Option<u32> {
+    let rest = set.into() & (!0 << (number + 1));
     (rest != 0).then(|| rest.trailing_zeros())
 }
 

@@ -16,7 +16,7 @@ use chrono_tz::Tz;
 
 use self::fields::{Fields, Pace};
 use super::Error;
-use super::zone::{self, LAST_SECOND, Local, REACH};
+use super::zone::{self, HOUR, LAST_SECOND, Local, REACH};
 
 /// A crontab expression and the zone whose clock it is read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +51,23 @@ impl Cron {
             Pace::Fixed => self.next_fixed(instant),
             Pace::Elapsed => {
                 let found = self.next_shown(instant)?;
-                match walk::Change::uneven(self.timezone, found) {
-                    None => Some(found),
-                    Some(change) => change
-                        .next(&self.fields, self.timezone, instant)
-                        .or(Some(found)),
-                }
+                self.next_walked(instant, found).or(Some(found))
             }
         }
+    }
+
+    /// Where it is not `found`, the next time that the clocks show a match, that comes next.
+    fn next_walked(&self, instant: i64, found: i64) -> Option<i64> {
+        if !self.fields.clock.leaps() {
+            return None;
+        }
+        let change = walk::Change::uneven(self.timezone, found)?;
+        // Wherever a walk is astray, it is back in step soon after clocks show a match.
+        let in_step = self.next_shown(change.settled() - 1)? + 2 * HOUR;
+        if found > in_step {
+            return None;
+        }
+        change.next(&self.fields, self.timezone, instant)
     }
 
     /// The next match in plain local time, moved to where that local time is reached.

@@ -101,13 +101,13 @@ pub(super) fn parse(expression: &str, field: &str) -> Result<Fields, Error> {
     let clock = Clock {
         seconds: read(&SECOND, second, 0)?.set,
         minutes: read(&MINUTE, minute, 1)?.set,
-        hours: read(&HOUR, hour, 2)?.set,
+        hours: read(&HOUR, hour, 2)?.set as u32,
     };
     let by_day = read(&DAY, day, 3)?;
-    let months = read(&MONTH, month, 4)?.set;
+    let months = read(&MONTH, month, 4)?.set as u16;
     let by_weekday = read(&WEEKDAY, weekday, 5)?;
     // Sunday is 0 and 7.
-    let weekdays = (by_weekday.set | by_weekday.set >> 7) & 0x7f;
+    let weekdays = ((by_weekday.set | by_weekday.set >> 7) & 0x7f) as u8;
     let join = if is_open(day) || is_open(weekday) {
         Join::Both
     } else {
@@ -119,10 +119,10 @@ pub(super) fn parse(expression: &str, field: &str) -> Result<Fields, Error> {
         Pace::Fixed
     };
 
-    let special = [by_day.special, by_weekday.special].concat();
+    let special = [by_day.special, by_weekday.special].concat().into();
     let days = Days {
         months,
-        days: by_day.set,
+        days: by_day.set as u32,
         weekdays,
         special,
         join,

@@ -40,14 +40,18 @@ impl Change {
         (!even).then_some(Change { at, before, after })
     }
 
+    /// When all that the change repeats or skips is over, and the hour that it cut as well.
+    pub(super) fn settled(&self) -> i64 {
+        self.at + (self.after - self.before).abs() + HOUR
+    }
+
     /// Walks across the change to the first fire after `instant`.
     ///
     /// `None` when the walk was back in step before `instant`: then the wall clock says.
     pub(super) fn next(&self, fields: &Fields, zone: Tz, instant: i64) -> Option<i64> {
-        let in_step = self.at + (self.after - self.before).abs() + HOUR;
         let mut fire = self.start(fields);
         loop {
-            if fire >= in_step && fire <= instant {
+            if fire >= self.settled() && fire <= instant {
                 return None;
             }
             fire = Walk {

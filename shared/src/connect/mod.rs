@@ -184,8 +184,9 @@ impl Connection {
         }
         let reason = match refusal {
             Some(refusal) => refusal,
-            None if error.to_string().contains("503")
-                || error.to_string().contains("no responders") =>
+            None if ["503", "no responders", "resource does not exist"]
+                .iter()
+                .any(|sign| error.to_string().contains(sign)) =>
             {
                 "it is not enabled on the server or for this account (start nats-server with `-js`)"
                     .to_owned()

@@ -194,6 +194,19 @@ impl QueueMetrics {
         );
     }
 
+    /// Forgets one queue: it is gone.
+    pub(crate) fn forget(&self, labels: &QueueLabels) {
+        self.ready.remove(labels);
+        self.running.remove(labels);
+        self.oldest_ready_age.remove(labels);
+        self.waiting_pulls.remove(labels);
+        self.ack_pending_limit.remove(labels);
+        self.orphans.remove(labels);
+        self.paused.remove(labels);
+        self.worker_slots.remove(labels);
+        self.workers.remove(labels);
+    }
+
     /// Forgets all queues: another scheduler leads and tells of them.
     pub(crate) fn clear(&self) {
         self.ready.clear();

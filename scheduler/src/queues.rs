@@ -17,12 +17,18 @@ use tracing::{error, info, warn};
 
 use crate::follow::{Sink, Source, follow};
 
+/// The settings of all queues that have any.
+pub(crate) type AllSettings = BTreeMap<QueueName, QueueSettings>;
+
 struct Queues {
     client: Client,
     topology: Topology,
     prefix: String,
-    /// What was seen before all of the bucket was read: the newest settings of each queue.
-    first: Option<BTreeMap<QueueName, QueueSettings>>,
+    /// As far as read.
+    settings: watch::Sender<AllSettings>,
+    /// Whether all of the bucket was read; before that, old values of its history come by, which are
+    /// not worth a request each.
+    has_all: bool,
     /// Queues that are kept although they have no settings.
     configured: BTreeSet<QueueName>,
 }
@@ -32,6 +38,7 @@ pub(crate) async fn keep(
     client: Client,
     topology: Topology,
     configured: Vec<QueueName>,
+    settings: watch::Sender<AllSettings>,
     stop: CancellationToken,
 ) {
     let bucket = Bucket::Queues;
@@ -42,7 +49,8 @@ pub(crate) async fn keep(
     };
     let queues = Queues {
         prefix: format!("$KV.{}.", bucket.name(client.namespace())),
-        first: Some(BTreeMap::new()),
+        settings,
+        has_all: false,
         configured: configured.into_iter().collect(),
         client: client.clone(),
         topology,
@@ -70,27 +78,28 @@ impl Sink for Queues {
                 }
             },
         };
-        match &mut self.first {
-            // Old values of the history are not worth a request each.
-            Some(first) => {
-                first.insert(name, settings);
-            }
-            None => self.apply(&name, &settings).await,
+        self.settings.send_modify(|all| {
+            all.insert(name.clone(), settings.clone());
+        });
+        if self.has_all {
+            self.apply(&name, &settings).await;
         }
     }
 
     async fn caught_up(&mut self) {
-        let mut first = self.first.take().unwrap_or_default();
+        self.has_all = true;
+        let mut all = self.settings.borrow().clone();
         for name in &self.configured {
-            first.entry(name.clone()).or_default();
+            all.entry(name.clone()).or_default();
         }
-        for (name, settings) in first {
+        for (name, settings) in all {
             self.apply(&name, &settings).await;
         }
     }
 
     async fn restarted(&mut self) {
-        self.first = Some(BTreeMap::new());
+        self.has_all = false;
+        self.settings.send_replace(AllSettings::new());
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::error::Error;
 use crate::health::SchedulerHealth;
+use crate::housekeeping::Housekeeping;
 use crate::lease::{self, Keeper};
 use crate::metrics::Metrics;
 use crate::shard::{Parts, Shard};
@@ -154,7 +155,7 @@ impl Scheduler {
             "the watch of later jobs",
             later::watch(client, inputs, jobs, stop_all.clone()),
         ));
-        self.start_housekeeping(&mut parts, topology, &stop_all);
+        self.start_housekeeping(&mut parts, topology, &shards, &stop_all);
         info!(id = %self.config.id, shards = count, lease = ?buckets.lease, "scheduler started");
         let ended = self.supervise(&mut parts, shards, &shutdown).await;
         stop_all.cancel();
@@ -255,11 +256,22 @@ impl Scheduler {
         &self,
         parts: &mut JoinSet<Part>,
         topology: Topology,
+        shards: &Shards,
         stop: &CancellationToken,
     ) {
         let queues = self.config.queues.clone();
-        let keep = queues::keep(self.client.clone(), topology, queues, stop.clone());
+        let (settings, settings_seen) = watch::channel(queues::AllSettings::new());
+        let client = self.client.clone();
+        let keep = queues::keep(client, topology.clone(), queues, settings, stop.clone());
         parts.spawn(named("the watch of queues", keep));
+        let housekeeping = Housekeeping {
+            client: self.client.clone(),
+            topology,
+            metrics: self.metrics.clone(),
+            tenure: shards.tenures[0].clone(),
+            settings: settings_seen,
+        };
+        parts.spawn(named("housekeeping", housekeeping.keep(stop.clone())));
     }
 
     /// Waits for the end, and ends what must end in order.

@@ -71,10 +71,10 @@ fn check(drain: &Drain, schedules: &BTreeMap<String, (DateTime<Utc>, i64)>, unti
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_loses_no_fire_and_doubles_none() {
     let mut world = World::start().await;
-    let schedules = put_many(&world, 20, 100).await;
     world.scheduler("first");
-    let drain = world.drain().await;
     world.logged("first", "took over").await;
+    let schedules = put_many(&world, 20, 100).await;
+    let drain = world.drain().await;
     world.scheduler("second");
     drain.reached(200).await;
     world.logged("second", "scheduler started").await;

@@ -7,11 +7,14 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Client;
+use crate::wire::Place;
 
 /// For how long an unconfirmed publish is repeated.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,10 +25,19 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 // Error codes of the JetStream API (nats-server `server/errors.json`).
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 const STREAM_LIMIT: u64 = 10077;
+/// Of the server's or the account's storage, disk or memory.
+const STORAGE_LIMITS: [u64; 3] = [10023, 10028, 10047];
 const MESSAGE_TOO_LARGE: u64 = 10054;
 const ID_IN_PROCESS: u64 = 10158;
 const EXPECTED_IN_PROCESS: u64 = 10164;
 const TOO_MANY_REQUESTS: u64 = 10167;
+
+/// What "no responders" means here.
+const NOBODY: &str = "no stream takes this subject, or its leader is being elected";
+
+/// For how long nobody may answer before the stream itself is looked for. A leader is elected in
+/// less.
+const UNANSWERED: Duration = Duration::from_secs(2);
 
 /// What the subject must hold for the publish to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +131,14 @@ pub enum PublishError {
         /// What the server said.
         reason: String,
     },
+    /// Nobody takes the message, and the server says that its stream does not exist.
+    #[error("no stream takes this subject, `{subject}`: stream `{stream}` does not exist")]
+    NoStream {
+        /// The subject.
+        subject: String,
+        /// The stream that should be there.
+        stream: String,
+    },
     /// No clear answer came in all the time we tried; it may be stored or not.
     #[error("no confirmation for `{subject}` within {waited:?}: {reason}")]
     Unconfirmed {
@@ -173,7 +193,7 @@ struct ApiError {
 pub fn read_answer(subject: &str, status: Option<StatusCode>, body: &[u8]) -> Answer {
     if status == Some(StatusCode::NO_RESPONDERS) {
         return Answer::Again {
-            reason: "no stream takes this subject, or its leader is being elected".to_owned(),
+            reason: NOBODY.to_owned(),
         };
     }
     let Ok(answer) = serde_json::from_slice::<PublishAnswer>(body) else {
@@ -193,6 +213,13 @@ pub fn read_answer(subject: &str, status: Option<StatusCode>, body: &[u8]) -> An
         STREAM_LIMIT => Answer::Final(PublishError::Full {
             subject,
             reason: error.description,
+        }),
+        code if STORAGE_LIMITS.contains(&code) => Answer::Final(PublishError::Full {
+            subject,
+            reason: format!(
+                "{}, the storage of the server or the account is used up (error {code})",
+                error.description
+            ),
         }),
         MESSAGE_TOO_LARGE => Answer::Final(PublishError::TooLarge {
             subject,
@@ -265,9 +292,36 @@ impl Client {
                     reason,
                 });
             }
+            if waited >= UNANSWERED
+                && reason == NOBODY
+                && let Some(stream) = self.absent_stream(&message.subject).await
+            {
+                return Err(PublishError::NoStream {
+                    subject: message.subject.clone(),
+                    stream,
+                });
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
+    }
+
+    /// The stream that should take this subject, where the server says that there is none such. A
+    /// server that can't say so, for want of a leader or of permission, is given the benefit of
+    /// the doubt.
+    async fn absent_stream(&self, subject: &str) -> Option<String> {
+        let place = subject
+            .strip_prefix(self.namespace().as_str())?
+            .strip_prefix('.')?
+            .split('.')
+            .next()?;
+        let place = Place::ALL.into_iter().find(|each| each.token() == place)?;
+        let stream = place.stream(self.namespace());
+        let error = self.jetstream().get_stream(&stream).await.err()?;
+        let GetStreamErrorKind::JetStream(error) = error.kind() else {
+            return None;
+        };
+        (error.error_code() == ErrorCode::STREAM_NOT_FOUND).then_some(stream)
     }
 
     async fn try_publish(&self, message: &Message, headers: HeaderMap) -> Answer {
@@ -377,9 +431,13 @@ mod tests {
         assert!(matches!(read_answer("s", None, wrong), Answer::WrongLast));
         let full =
             br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#;
-        assert!(matches!(
-            read_answer("s", None, full),
-            Answer::Final(PublishError::Full { .. })
-        ));
+        let no_disk =
+            br#"{"error":{"code":503,"err_code":10023,"description":"insufficient resources"}}"#;
+        for full in [&full[..], &no_disk[..]] {
+            assert!(matches!(
+                read_answer("s", None, full),
+                Answer::Final(PublishError::Full { .. })
+            ));
+        }
     }
 }

@@ -216,6 +216,15 @@ impl Settings {
         Ok(addresses)
     }
 
+    /// Whether nothing but the addresses can say who we are.
+    fn is_anonymous(&self) -> bool {
+        self.user.is_none()
+            && self.token.is_none()
+            && self.creds.is_none()
+            && self.nkey.is_none()
+            && self.jwt.is_none()
+    }
+
     /// The servers with passwords and tokens struck out, for messages.
     pub fn servers_redacted(&self) -> String {
         self.servers
@@ -247,6 +256,9 @@ impl Settings {
         if let Some(token) = &self.token {
             options = options.token(token.clone());
         }
+        if self.is_anonymous() {
+            options = with_login_of(options, &self.addresses()?);
+        }
         if let Some(ca) = &self.tls_ca {
             read(ca, "certificate authority").await?;
             options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -266,6 +278,35 @@ impl Settings {
         }
         Ok(options)
     }
+}
+
+/// Applies the login that the first address with one carries: `nats://user:password@host` or
+/// `nats://token@host`. The client reads addresses for where to connect to and nothing else.
+fn with_login_of(options: ConnectOptions, addresses: &[ServerAddr]) -> ConnectOptions {
+    let Some(address) = addresses.iter().find(|address| address.has_user_pass()) else {
+        return options;
+    };
+    let user = percent_decoded(address.username().unwrap_or_default());
+    match address.password() {
+        Some(password) => options.user_and_password(user, percent_decoded(password)),
+        None => options.token(user),
+    }
+}
+
+/// Undoes `%40` and the like, without which a password can't hold the characters of an address.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = (byte == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(code.unwrap_or(byte));
+        rest = &after[if code.is_some() { 2 } else { 0 }..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn read(path: &Path, what: &'static str) -> Result<String, ConnectError> {
@@ -313,6 +354,13 @@ mod tests {
         };
         let settings = args.resolve().unwrap();
         assert_eq!((settings.user, settings.token), (None, Some("t".into())));
+    }
+
+    #[test]
+    fn a_login_in_an_address_may_hold_any_character() {
+        let address: ServerAddr = "nats://me:p%40ss%2fw%zz@x:4222".parse().unwrap();
+        let password = address.password().map(percent_decoded);
+        assert_eq!(password.as_deref(), Some("p@ss/w%zz"));
     }
 
     #[test]

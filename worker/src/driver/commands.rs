@@ -51,17 +51,11 @@ impl Driver {
                 batch,
                 expires,
                 heartbeat,
-                no_wait,
             } => {
                 if epoch == self.inbox.epoch {
                     let reply = self.inbox.pull_reply(lane, pull);
-                    self.pull(
-                        queue,
-                        reply,
-                        pull,
-                        &pull_body(batch, expires, heartbeat, no_wait),
-                    )
-                    .await;
+                    self.pull(queue, reply, pull, &pull_body(batch, expires, heartbeat))
+                        .await;
                 } else {
                     self.never_sent(pull);
                 }
@@ -349,10 +343,7 @@ impl Driver {
 }
 
 /// The body of a pull request. Durations are in nanoseconds.
-fn pull_body(batch: u32, expires: Millis, heartbeat: Option<Millis>, no_wait: bool) -> String {
-    if no_wait {
-        return format!(r#"{{"batch":{batch},"no_wait":true}}"#);
-    }
+fn pull_body(batch: u32, expires: Millis, heartbeat: Option<Millis>) -> String {
     let expires = expires.0.saturating_mul(1_000_000);
     match heartbeat {
         Some(heartbeat) => {
@@ -370,16 +361,12 @@ mod tests {
     #[test]
     fn pulls_say_what_the_server_expects() {
         assert_eq!(
-            pull_body(5, Millis(30_000), Some(Millis(5_000)), false),
+            pull_body(5, Millis(30_000), Some(Millis(5_000))),
             r#"{"batch":5,"expires":30000000000,"idle_heartbeat":5000000000}"#
         );
         assert_eq!(
-            pull_body(5, Millis(250), None, false),
+            pull_body(5, Millis(250), None),
             r#"{"batch":5,"expires":250000000}"#
-        );
-        assert_eq!(
-            pull_body(5, Millis(250), None, true),
-            r#"{"batch":5,"no_wait":true}"#
         );
     }
 }

@@ -17,12 +17,10 @@ pub enum Command {
         pull: PullId,
         /// How many jobs.
         batch: u32,
-        /// How long the server keeps the pull. Not to be sent when `no_wait`.
+        /// How long the server keeps the pull.
         expires: Millis,
         /// The idle heartbeat to ask for.
         heartbeat: Option<Millis>,
-        /// Answer at once with what is there.
-        no_wait: bool,
     },
     /// Run the handler of a job that was just delivered.
     Start {

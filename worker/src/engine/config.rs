@@ -45,8 +45,11 @@ pub struct Config {
     pub pull_grace: Millis,
     /// Open pulls per queue, and so the number of lanes.
     pub pulls_max: u32,
-    /// How often an idle queue is looked at while others keep the slots busy.
+    /// How often an idle queue is looked at while others keep the slots busy; less often where
+    /// that would take more than a tenth of the slots.
     pub probe_interval: Millis,
+    /// How long such a look takes.
+    pub probe_expires: Millis,
     /// No new pull while this many jobs wait for the confirmation of their ack.
     pub settling_max: u32,
     /// An ack that is not confirmed for this long is sent again; so is a keep-alive.
@@ -77,12 +80,13 @@ impl Config {
             order: Order::default(),
             ack_wait: Millis(15_000),
             pull_expires: Millis(30_000),
-            short_expires: Millis(250),
+            short_expires: Millis(100),
             sentinel_expires: Millis(3_000),
             heartbeat: Millis(5_000),
             pull_grace: Millis(2_000),
             pulls_max: 8,
             probe_interval: Millis(25),
+            probe_expires: Millis(5),
             settling_max: 4_096,
             confirm_timeout: Millis(2_000),
             retry: (Millis(50), Millis(2_000)),
@@ -145,7 +149,7 @@ impl Config {
     }
 
     /// Each time span, with its least value.
-    fn spans(&self) -> [(&'static str, Millis, Millis); 15] {
+    fn spans(&self) -> [(&'static str, Millis, Millis); 16] {
         let any = Millis(1);
         [
             ("ack_wait", self.ack_wait, Millis(3)),
@@ -155,6 +159,7 @@ impl Config {
             ("heartbeat", self.heartbeat, any),
             ("pull_grace", self.pull_grace, any),
             ("probe_interval", self.probe_interval, any),
+            ("probe_expires", self.probe_expires, any),
             ("confirm_timeout", self.confirm_timeout, any),
             ("retry", self.retry.0, any),
             ("retry maximum", self.retry.1, self.retry.0),

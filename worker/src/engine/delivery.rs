@@ -1,5 +1,6 @@
 //! The way of a job through the engine: delivered, started, finished, settled.
 
+use super::pulls::Taken;
 use super::{CancelReason, Command, Engine, Epoch, Lane, Millis, QueueIx, Seq, Verdict};
 
 impl Engine {
@@ -63,11 +64,17 @@ impl Engine {
         queue.backlog = pending;
         queue.backoff.reset();
         queue.lively_until = lively_until;
-        let promised = current && queue.pulls.take(lane, lively_until);
-        if promised {
+        if !current {
+            return false;
+        }
+        let taken = queue.pulls.take(lane, lively_until);
+        if let Taken::Filled(batch) = taken {
+            queue.widen(batch);
+        }
+        if taken != Taken::Unpromised {
             self.slots.withdraw(1);
         }
-        promised
+        taken != Taken::Unpromised
     }
 
     fn start(&mut self, queue: QueueIx, seq: Seq, lease_until: Millis) {

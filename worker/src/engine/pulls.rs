@@ -11,6 +11,8 @@ use super::{Lane, Millis, PullId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pull {
     pub(super) id: PullId,
+    /// Jobs it asked for.
+    pub(super) batch: u32,
     /// Jobs it may still bring; never zero.
     pub(super) remaining: u32,
     /// An end without a full batch before this moment is too early to be an expiry.
@@ -21,6 +23,17 @@ pub(super) struct Pull {
     pub(super) silent_at: Option<Millis>,
     /// Seen open here while the server said that no pull waits although jobs do.
     pub(super) doubted: bool,
+}
+
+/// What a job that arrived was to its queue's pulls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// No open pull had asked for it.
+    Unpromised,
+    /// A pull had asked for it, and for more.
+    Promised,
+    /// It was the last of so many that a pull had asked for.
+    Filled(u32),
 }
 
 /// The open pulls of a queue, by lane.
@@ -82,20 +95,24 @@ impl Pulls {
         *lane = Some(pull);
     }
 
-    /// Counts a job that arrived on a lane. False if no open pull promised it a slot.
-    pub(super) fn take(&mut self, lane: Lane, silent_at: Millis) -> bool {
+    /// Counts a job that arrived on a lane.
+    pub(super) fn take(&mut self, lane: Lane, silent_at: Millis) -> Taken {
         let Some(slot) = self.lanes.get_mut(usize::from(lane.0)) else {
-            return false;
+            return Taken::Unpromised;
         };
-        let Some(pull) = slot else { return false };
+        let Some(pull) = slot else {
+            return Taken::Unpromised;
+        };
         pull.remaining -= 1;
         pull.doubted = false;
         pull.silent_at = pull.silent_at.map(|_| silent_at);
-        if pull.remaining == 0 {
-            *slot = None;
-        }
         self.promised -= 1;
-        true
+        if pull.remaining > 0 {
+            return Taken::Promised;
+        }
+        let batch = pull.batch;
+        *slot = None;
+        Taken::Filled(batch)
     }
 
     /// Ends a pull; what it had left is the caller's to withdraw.
@@ -128,6 +145,7 @@ mod tests {
     fn pull(serial: u64, lane: u8, batch: u32) -> Pull {
         Pull {
             id: PullId::new(serial, QueueIx(0), Lane(lane)),
+            batch,
             remaining: batch,
             early_until: Millis(0),
             deadline: Millis(100),
@@ -140,11 +158,11 @@ mod tests {
     fn a_filled_pull_ends_without_a_word_and_frees_its_lane() {
         let mut pulls = Pulls::new(2);
         pulls.open_pull(pull(1, 0, 2));
-        assert!(pulls.take(Lane(0), Millis(0)));
+        assert_eq!(pulls.take(Lane(0), Millis(0)), Taken::Promised);
         assert_eq!(pulls.free_lane(), Some(Lane(1)));
-        assert!(pulls.take(Lane(0), Millis(0)));
+        assert_eq!(pulls.take(Lane(0), Millis(0)), Taken::Filled(2));
         assert_eq!((pulls.free_lane(), pulls.promised()), (Some(Lane(0)), 0));
-        assert!(!pulls.take(Lane(0), Millis(0)), "nothing more was promised");
+        assert_eq!(pulls.take(Lane(0), Millis(0)), Taken::Unpromised);
     }
 
     #[test]
@@ -153,7 +171,7 @@ mod tests {
         pulls.open_pull(pull(1, 0, 5));
         pulls.open_pull(pull(2, 1, 3));
         for _ in 0..3 {
-            assert!(pulls.take(Lane(1), Millis(0)));
+            pulls.take(Lane(1), Millis(0));
         }
         let lost = pulls.end(PullId::new(1, QueueIx(0), Lane(0))).unwrap();
         assert_eq!((lost.remaining, pulls.promised()), (5, 0));
@@ -163,7 +181,7 @@ mod tests {
     fn the_end_of_an_older_pull_does_not_touch_the_one_on_its_lane_now() {
         let mut pulls = Pulls::new(1);
         pulls.open_pull(pull(1, 0, 1));
-        assert!(pulls.take(Lane(0), Millis(0)));
+        pulls.take(Lane(0), Millis(0));
         pulls.open_pull(pull(2, 0, 4));
         assert_eq!(pulls.end(PullId::new(1, QueueIx(0), Lane(0))), None);
         assert_eq!(pulls.promised(), 4);
@@ -171,6 +189,6 @@ mod tests {
 
     #[test]
     fn a_lane_that_does_not_exist_promises_nothing() {
-        assert!(!Pulls::new(1).take(Lane(9), Millis(0)));
+        assert_eq!(Pulls::new(1).take(Lane(9), Millis(0)), Taken::Unpromised);
     }
 }

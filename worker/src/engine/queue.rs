@@ -10,6 +10,10 @@ pub(super) struct Queue {
     pub(super) pulls: Pulls,
     /// Jobs that wait on the server as far as known; more than none makes the queue *hot*.
     pub(super) backlog: u64,
+    /// The most slots it is promised on the strength of its backlog. Down to one when it did not
+    /// deliver what it has (it is at its limit, or others were faster), doubled when it fills a
+    /// pull of that size: a queue that cannot deliver so keeps few slots from the others.
+    pub(super) window: u32,
     pub(super) backoff: Backoff,
     /// Not to be probed before this.
     pub(super) probe_at: Millis,
@@ -29,6 +33,7 @@ impl Queue {
             paused: false,
             pulls: Pulls::new(config.pulls_max),
             backlog: 0,
+            window: u32::MAX,
             backoff: Backoff::default(),
             probe_at: Millis(0),
             credit: 0,
@@ -52,7 +57,15 @@ impl Queue {
     /// would only be kept from the others.
     pub(super) fn wants(&self) -> u32 {
         let asked = u64::from(self.pulls.promised()) + u64::from(self.planned);
-        u32::try_from(self.backlog.saturating_sub(asked)).unwrap_or(u32::MAX)
+        let most = self.backlog.min(u64::from(self.window));
+        u32::try_from(most.saturating_sub(asked)).unwrap_or(u32::MAX)
+    }
+
+    /// A pull of this size was filled.
+    pub(super) fn widen(&mut self, batch: u32) {
+        if batch >= self.window {
+            self.window = batch.saturating_mul(2);
+        }
     }
 
     /// When one of its open pulls has to be written off.

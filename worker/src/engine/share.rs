@@ -5,14 +5,14 @@
 //!
 //! - A queue known to have a backlog is *hot* and is promised as many slots as it has jobs, by
 //!   order or by weight, with short pulls: what it turns out not to need comes back soon.
-//! - While a queue is hot, the idle ones are *probed*: now and then a pull that does not wait asks
-//!   them for what they have. An empty, paused or limited queue so never holds a slot for longer
-//!   than one answer takes, and a queue that gets jobs is found within `probe_interval`.
+//! - While a queue is hot, the idle ones are *probed*: now and then a pull that lives for a few
+//!   milliseconds asks them for what they have. An empty or paused queue so hardly holds a slot,
+//!   and a queue that gets jobs is found within `probe_interval`. (The server has a kind of pull
+//!   that does not wait at all, but at a queue that is at its ack-pending limit it waits for ever.)
 //! - When the hot queues have what they can use, each idle queue is watched by a *sentinel*, a
 //!   small pull that waits; other free slots stay in reserve. The first job that arrives tells
 //!   whether there are more. With fewer free slots than queues the sentinels are short and rotate.
 
-use super::status::PullKind;
 use super::{Engine, Millis, Order, QueueIx};
 
 impl Engine {
@@ -51,7 +51,7 @@ impl Engine {
         let queue = &self.queues[0];
         if queue.is_eligible(self.now) && queue.pulls.free_lane().is_some() {
             let expires = self.config.pull_expires;
-            self.send_pull(QueueIx(0), self.slots.free(), PullKind::Wait(expires));
+            self.send_pull(QueueIx(0), self.slots.free(), expires);
         }
     }
 
@@ -77,13 +77,25 @@ impl Engine {
         if due == 0 {
             return;
         }
+        let expires = self.config.probe_expires;
+        let probe_at = now + self.probe_interval(end as u32);
         let batch = (self.slots.free() / (due + 1)).max(1);
         for index in 0..end {
             if self.slots.free() > 0 && is_due(self, index) {
-                self.queues[index].probe_at = now + self.config.probe_interval;
-                self.send_pull(QueueIx(index as u16), batch, PullKind::Probe);
+                self.queues[index].probe_at = probe_at;
+                let batch = batch.min(self.queues[index].window);
+                self.send_pull(QueueIx(index as u16), batch, expires);
             }
         }
+    }
+
+    /// Probes of so many queues, each taking a slot for a moment, leave nine tenths of the slots to
+    /// the hot ones.
+    fn probe_interval(&self, queues: u32) -> Millis {
+        let taken = self.config.probe_expires * u64::from(queues) * 10;
+        self.config
+            .probe_interval
+            .max(taken.fraction(1, u64::from(self.slots.total())))
     }
 
     /// Deals the free slots out to the hot queues. True if they could use more than there is, or
@@ -98,7 +110,7 @@ impl Engine {
         for index in 0..self.queues.len() {
             let batch = std::mem::take(&mut self.queues[index].planned);
             if batch > 0 {
-                self.send_pull(QueueIx(index as u16), batch, PullKind::Wait(expires));
+                self.send_pull(QueueIx(index as u16), batch, expires);
             }
             more |= self.queues[index].is_hot(now) && self.queues[index].wants() > 0;
         }
@@ -160,7 +172,7 @@ impl Engine {
                 let batch = size.min(free.saturating_sub(needy - 1)).max(1);
                 needy -= 1;
                 self.rotation = (index + 1) % count;
-                self.send_pull(QueueIx(index as u16), batch, PullKind::Wait(expires));
+                self.send_pull(QueueIx(index as u16), batch, expires);
             }
         }
     }

@@ -3,18 +3,9 @@
 use super::pulls::Pull;
 use super::{Command, Engine, Epoch, Millis, NeverStarted, PullId, QueueIx, Status};
 
-/// What a pull is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PullKind {
-    /// Wait for jobs this long.
-    Wait(Millis),
-    /// Take what is there.
-    Probe,
-}
-
 impl Engine {
     /// Sends a pull, on a lane that must be free, for slots that must be free.
-    pub(super) fn send_pull(&mut self, queue: QueueIx, batch: u32, kind: PullKind) {
+    pub(super) fn send_pull(&mut self, queue: QueueIx, batch: u32, expires: Millis) {
         let (now, config) = (self.now, &self.config);
         let state = &mut self.queues[queue.at()];
         let lane = state
@@ -23,20 +14,13 @@ impl Engine {
             .expect("the sender looked for a lane");
         let pull = PullId::new(self.next_pull, queue, lane);
         self.next_pull += 1;
-        let (expires, no_wait) = match kind {
-            PullKind::Wait(expires) => (expires, false),
-            PullKind::Probe => (Millis(0), true),
-        };
         let heartbeat = config.heartbeat_for(expires);
         self.slots.promise(batch);
         state.pulls.open_pull(Pull {
             id: pull,
+            batch,
             remaining: batch,
-            early_until: if no_wait {
-                now
-            } else {
-                now + expires.fraction(1, 2)
-            },
+            early_until: now + expires.fraction(1, 2),
             deadline: now + expires + config.pull_grace,
             silent_at: heartbeat.map(|_| now + config.heartbeat_missed()),
             doubted: false,
@@ -50,7 +34,6 @@ impl Engine {
             batch,
             expires,
             heartbeat,
-            no_wait,
         });
     }
 
@@ -92,6 +75,9 @@ impl Engine {
         if self.now < pull.early_until {
             queue.backoff.fail(self.now, self.config.retry);
         } else {
+            if queue.backlog > 0 {
+                queue.window = 1;
+            }
             queue.backlog = 0;
             queue.backoff.reset();
         }

@@ -34,8 +34,7 @@ pub(crate) struct Waiting {
     pub(crate) lane: Lane,
     pub(crate) pull: PullId,
     pub(crate) left: u32,
-    /// `None` for a pull that does not wait.
-    pub(crate) ends_at: Option<Millis>,
+    pub(crate) ends_at: Millis,
     /// Interval and next time of its heartbeat.
     pub(crate) heartbeat: Option<(Millis, Millis)>,
 }
@@ -186,7 +185,7 @@ impl Server {
             .clone()
             .filter_map(|pull| pull.heartbeat.map(|(_, next)| next));
         leases
-            .chain(pulls.filter_map(|pull| pull.ends_at))
+            .chain(pulls.map(|pull| pull.ends_at))
             .chain(beats)
             .min()
     }

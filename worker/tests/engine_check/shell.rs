@@ -139,7 +139,6 @@ fn one_more(command: Command) -> Command {
             batch,
             expires,
             heartbeat,
-            no_wait,
         } => {
             let batch = batch + 1;
             Command::Pull {
@@ -150,7 +149,6 @@ fn one_more(command: Command) -> Command {
                 batch,
                 expires,
                 heartbeat,
-                no_wait,
             }
         }
         other => other,

@@ -16,7 +16,6 @@ struct Sent {
     id: PullId,
     batch: u32,
     expires: Millis,
-    no_wait: bool,
 }
 
 struct Bench {
@@ -60,14 +59,12 @@ impl Bench {
                     pull,
                     batch,
                     expires,
-                    no_wait,
                     ..
                 } => {
                     self.sent.push(Sent {
                         id: pull,
                         batch,
                         expires,
-                        no_wait,
                     });
                 }
                 other => others.push(other),

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 struct Server {
     bench: Bench,
     jobs: Vec<u64>,
+    /// The most jobs of each queue that may run at once, everywhere.
+    limits: Vec<usize>,
     /// Index into `bench.sent`, jobs still wanted, end.
     waiting: Vec<(usize, u32, Millis)>,
     seen: usize,
@@ -18,6 +20,7 @@ struct Server {
 impl Server {
     fn new(config: Config) -> Self {
         let jobs = vec![0; config.queues.len()];
+        let limits = vec![usize::MAX; jobs.len()];
         let mut bench = Bench::new(config);
         bench.turn();
         let (waiting, started) = (Vec::new(), Vec::new());
@@ -25,6 +28,7 @@ impl Server {
         Self {
             bench,
             jobs,
+            limits,
             waiting,
             seen: 0,
             seq: 0,
@@ -38,27 +42,28 @@ impl Server {
         loop {
             for index in self.seen..self.bench.sent.len() {
                 let sent = self.bench.sent[index];
-                let end = if sent.no_wait {
-                    Millis(0)
-                } else {
-                    self.bench.now + sent.expires
-                };
+                let end = self.bench.now + sent.expires;
                 self.waiting.push((index, sent.batch, end));
             }
             self.seen = self.bench.sent.len();
             let next = self.waiting.iter().position(|(index, _, end)| {
                 let queue = self.bench.sent[*index].id.queue();
-                self.jobs[queue.at()] > 0 || self.bench.now >= *end
+                self.can_deliver(queue) || self.bench.now >= *end
             });
             let Some(next) = next else { return };
             self.serve_one(next);
         }
     }
 
+    fn can_deliver(&self, queue: QueueIx) -> bool {
+        let running = self.running.values().filter(|of| **of == queue.0);
+        self.jobs[queue.at()] > 0 && running.count() < self.limits[queue.at()]
+    }
+
     fn serve_one(&mut self, next: usize) {
         let (index, left, _) = self.waiting[next];
         let queue = self.bench.sent[index].id.queue();
-        if self.jobs[queue.at()] == 0 {
+        if !self.can_deliver(queue) {
             self.waiting.remove(next);
             self.bench.status_of(
                 index,
@@ -236,19 +241,16 @@ fn an_empty_queue_takes_next_to_nothing_from_a_busy_one() {
     server.jobs[1] = 1_000_000;
     server.serve();
     server.pass(300);
-    let (begin, pulls) = (server.bench.now, server.bench.sent.len());
-    for _ in 0..1_000 {
-        server.finish(1);
+    let (mut idle, begin) = (0, server.bench.now);
+    for _ in 0..2_000 {
+        match server.running.is_empty() {
+            true => idle += 1,
+            false => server.finish(1),
+        }
         server.pass(1);
     }
-    let probes = server.bench.sent[pulls..]
-        .iter()
-        .filter(|pull| pull.no_wait)
-        .count() as u64;
-    assert!(
-        probes <= server.bench.now.since(begin).0 / 25 + 1,
-        "{probes} probes"
-    );
+    let passed = server.bench.now.since(begin).0;
+    assert!(idle * 10 <= passed, "idle for {idle} of {passed} ms");
 }
 
 #[test]
@@ -318,4 +320,31 @@ fn a_backlog_seen_by_asking_makes_a_queue_hot() {
         [(1, 7)],
         "nine less the two of its sentinel"
     );
+}
+
+#[test]
+fn a_queue_at_its_limit_leaves_the_slots_to_the_others() {
+    for config in [config(8, &["limited", "other"]), weighted(8, &[9, 1])] {
+        let mut server = Server::new(config);
+        server.limits[0] = 2;
+        server.jobs = vec![1_000, 1_000];
+        server.serve();
+        server.pass(4_000);
+        let mut idle = 0;
+        for _ in 0..400 {
+            server.finish_any();
+            server.pass(10);
+            idle += u64::from(server.bench.engine.snapshot().slots) - server.running.len() as u64;
+        }
+        assert!(
+            server.started(0) > 50 && server.started(1) > 200,
+            "both get their turn: {} and {}",
+            server.started(0),
+            server.started(1)
+        );
+        assert!(
+            idle <= 800,
+            "of 3200 slots {idle} stood idle, expected a quarter"
+        );
+    }
 }

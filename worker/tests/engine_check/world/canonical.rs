@@ -37,7 +37,7 @@ impl World {
         world.now = Millis(0);
         for waiting in world.server.waiting.iter_mut().flatten() {
             waiting.pull = rename(waiting.pull);
-            waiting.ends_at = waiting.ends_at.map(|ends_at| ends_at.since(now));
+            waiting.ends_at = waiting.ends_at.since(now);
             waiting.heartbeat = waiting
                 .heartbeat
                 .map(|(every, next)| (every, next.since(now)));

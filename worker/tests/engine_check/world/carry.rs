@@ -103,7 +103,6 @@ impl World {
             batch,
             expires,
             heartbeat,
-            no_wait,
         } = *command
         else {
             unreachable!("called for pulls")
@@ -122,7 +121,7 @@ impl World {
                 lane,
                 pull,
                 left: batch,
-                ends_at: (!no_wait).then_some(now + expires),
+                ends_at: now + expires,
                 heartbeat: heartbeat.map(|interval| (interval, now + interval)),
             });
         }

@@ -80,7 +80,6 @@ impl World {
             }
             fault => self.fault(fault)?,
         }
-        self.end_probes();
         self.check()
     }
 
@@ -220,7 +219,7 @@ impl World {
                 }
             }
             waiting.retain(|pull| {
-                let over = pull.ends_at.is_some_and(|ends_at| now >= ends_at);
+                let over = now >= pull.ends_at;
                 if over {
                     let status = Status::Expired {
                         unfilled: Some(pull.left),
@@ -232,21 +231,6 @@ impl World {
         }
         for (epoch, pull, status) in statuses {
             self.send_status(epoch, pull, status);
-        }
-    }
-
-    /// Answers the pulls that do not wait, where nothing is left for them.
-    fn end_probes(&mut self) {
-        let mut ended = Vec::new();
-        for queue in self.queues() {
-            if self.server.first_ready(queue).is_none() {
-                let waiting = &mut self.server.waiting[usize::from(queue.0)];
-                ended.extend(waiting.extract_if(.., |pull| pull.ends_at.is_none()));
-            }
-        }
-        for pull in ended {
-            let status = Status::Expired { unfilled: None };
-            self.send_status(pull.epoch, pull.pull, status);
         }
     }
 }

@@ -148,7 +148,7 @@ impl JobTask {
             policy,
             value_bytes_max: self.crew.value_bytes_max,
         };
-        if self.delivery.info.deliveries > 1 && self.is_superseded(&job).await {
+        if self.delivery.info.deliveries > 1 && Box::pin(self.is_superseded(&job)).await {
             debug!(job = %job.id, task = %job.task, "delivered again although it is done or elsewhere; letting it go");
             return settle(settle::plan(&subject, Ending::Superseded, started_at, 0.0));
         }

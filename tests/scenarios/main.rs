@@ -3,7 +3,9 @@
 //! One test binary, one module per part. The names of the tests are the list of the promises; how
 //! to run and read them is in `docs/TESTING.md`.
 
+mod answers;
 mod harness;
 mod loads;
+mod stock_tasks;
 mod tidy;
 mod way;

@@ -5,6 +5,7 @@
 
 mod answers;
 mod harness;
+mod languages;
 mod loads;
 mod stock_tasks;
 mod tidy;

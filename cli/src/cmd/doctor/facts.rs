@@ -105,7 +105,11 @@ impl Facts {
             at: clock::now(),
             namespace: client.namespace().clone(),
             server: ServerFacts {
-                name: info.server_name,
+                // One that was given no name shows its id, which says nothing.
+                name: match info.server_name == info.server_id {
+                    true => format!("{}:{}", info.host, info.port),
+                    false => info.server_name,
+                },
                 version: ServerVersion::parse(&info.version),
                 text: info.version,
             },
@@ -123,12 +127,12 @@ impl Facts {
                 .map(|(key, up_to)| WatermarkFacts { key, up_to })
                 .collect(),
             schedules: client.schedules().await?,
+            // The same: without the right to look, lateness is not judged.
             next_later: client
                 .list_jobs(&later)
-                .await?
-                .jobs
-                .first()
-                .and_then(|job| job.run_at),
+                .await
+                .ok()
+                .and_then(|listing| listing.jobs.first()?.run_at),
             malformed,
         })
     }
@@ -182,6 +186,7 @@ impl Facts {
 async fn lanes(client: &Client, queues: &[QueueView]) -> anyhow::Result<BTreeMap<Lane, LaneFacts>> {
     let stream = Place::Jobs.stream(client.namespace());
     let mut lanes = BTreeMap::new();
+    let mut can_read = true;
     for view in queues.iter().flat_map(|queue| &queue.lanes) {
         let filter = Place::Jobs.lane_wildcard(client.namespace(), &view.lane);
         let mut facts = LaneFacts {
@@ -203,11 +208,15 @@ async fn lanes(client: &Client, queues: &[QueueView]) -> anyhow::Result<BTreeMap
             };
         }
         facts.subjects = client.count_subjects(&stream, &filter).await?;
-        if facts.ready > 0 {
-            let first = client
+        if facts.ready > 0 && can_read {
+            // A role may see counts and no jobs; asking again would only take its time again.
+            match client
                 .next_message(&stream, &filter, facts.delivered + 1)
-                .await?;
-            facts.oldest = first.map(|message| message.time);
+                .await
+            {
+                Ok(first) => facts.oldest = first.map(|message| message.time),
+                Err(_) => can_read = false,
+            }
         }
         lanes.insert(view.lane.clone(), facts);
     }

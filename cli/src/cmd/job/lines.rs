@@ -81,6 +81,7 @@ pub(crate) async fn run(
     let path = args.lines.clone().unwrap_or_default();
     let (input, size) = open(&path)?;
     let client = cmd::connect(connect).await?;
+    options.check_lane(&client).await?;
     let bar = progress_bar(size);
     let stop = CancellationToken::new();
     let lines = read_lines(input, args.skip, bar.clone(), stop.clone());

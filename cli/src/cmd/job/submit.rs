@@ -104,6 +104,11 @@ pub(crate) fn timeout(text: &str) -> Result<Timeout, String> {
 }
 
 impl JobOptions {
+    /// Refuses a lane that no worker will ever look at.
+    pub(crate) async fn check_lane(&self, client: &Client) -> anyhow::Result<()> {
+        cmd::queue::check_lane(client, &self.queue, self.priority).await
+    }
+
     /// A job for `task` with these options.
     pub(crate) fn job(&self, task: TaskName) -> anyhow::Result<Job> {
         let mut job = Job::new(task);
@@ -160,6 +165,7 @@ pub(crate) async fn run(args: SubmitArgs, connect: &ConnectArgs) -> anyhow::Resu
         job = job.with_id(id);
     }
     let client = cmd::connect(connect).await?;
+    cmd::queue::check_lane(&client, &job.queue, job.priority).await?;
     submit(&client, job, &args).await
 }
 

@@ -1,6 +1,7 @@
 //! `repull queue`: how full queues are, and what is set for them.
 
 mod list;
+mod set;
 mod show;
 
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use repull::id::QueueName;
 
 use crate::cmd;
 use crate::ui::{out, report};
+
+pub(crate) use set::check_lane;
 
 /// The verbs.
 #[derive(Subcommand, Debug)]
@@ -26,6 +29,8 @@ pub(crate) enum QueueCommand {
     Resume(ResumeArgs),
     /// Limit how many jobs of a queue run at once over all workers
     Limit(LimitArgs),
+    /// Set what holds for jobs of a queue that do not say it themselves
+    Set(set::SetArgs),
 }
 
 /// The options of `repull queue pause`.
@@ -85,6 +90,7 @@ pub(crate) async fn run(command: QueueCommand, connect: &ConnectArgs) -> anyhow:
         QueueCommand::Pause(args) => pause(args, connect).await,
         QueueCommand::Resume(args) => resume(args, connect).await,
         QueueCommand::Limit(args) => set_limit(args, connect).await,
+        QueueCommand::Set(args) => set::run(args, connect).await,
     }
 }
 

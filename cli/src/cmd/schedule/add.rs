@@ -123,6 +123,7 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 pub(crate) async fn run(args: AddArgs, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
     let schedule = args.schedule()?;
     let client = cmd::connect(connect).await?;
+    cmd::queue::check_lane(&client, &schedule.job.queue, schedule.job.priority).await?;
     let (stored, done) = put(&client, schedule, args.if_exists).await?;
     if args.json {
         out::json(&super::show::view(&stored))?;

@@ -10,6 +10,7 @@ use clap::Args;
 use repull::client::{Client, Expect, StoredSchedule};
 use repull::connect::ConnectArgs;
 use repull::schedule::Schedule;
+use repull::trigger::Trigger;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -223,8 +224,8 @@ fn show(steps: &[Step], json: bool) -> anyhow::Result<()> {
             Action::Change => {
                 out::line(format!("~ {}", step.id))?;
                 for change in &step.changes {
-                    let FieldChange { field, old, new } = change;
-                    out::line(format!("    {field}: {} -> {}", shown(old), shown(new)))?;
+                    let (old, new) = shown(change);
+                    out::line(format!("    {}: {old} -> {new}", change.field))?;
                 }
             }
         }
@@ -232,7 +233,17 @@ fn show(steps: &[Step], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shown(value: &Value) -> String {
+/// Both values of a field: triggers in plain words, unless those do not tell them apart.
+fn shown(change: &FieldChange) -> (String, String) {
+    let words = |value: &Value| Some(Trigger::from_value(value.clone()).ok()?.describe());
+    let described = words(&change.old).zip(words(&change.new));
+    match described.filter(|(old, new)| change.field == "trigger" && old != new) {
+        Some(described) => described,
+        None => (plain(&change.old), plain(&change.new)),
+    }
+}
+
+fn plain(value: &Value) -> String {
     match value {
         Value::Null => "(none)".to_owned(),
         Value::String(text) => text.clone(),
@@ -335,6 +346,25 @@ mod tests {
             (Action::Change, vec!["description", "job.queue"])
         );
         assert_eq!(steps[0].expect, Some(Expect::Last(7)));
+    }
+
+    #[test]
+    fn a_changed_trigger_is_shown_in_words_and_others_as_they_are() {
+        let cron = |expression: &str| json!({"cron": {"expression": expression}});
+        let change = |field: &str, old: Value, new: Value| {
+            shown(&FieldChange {
+                field: field.into(),
+                old,
+                new,
+            })
+        };
+        let (old, new) = change("trigger", cron("30 2 * * *"), cron("45 2 * * *"));
+        assert!(
+            old.contains("02:30") && new.contains("02:45"),
+            "{old} {new}"
+        );
+        let (old, new) = change("job.args", Value::Null, json!({"a": 1}));
+        assert_eq!((old.as_str(), new.as_str()), ("(none)", "{\"a\":1}"));
     }
 
     #[test]

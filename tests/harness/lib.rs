@@ -44,7 +44,8 @@ pub use crate::fake::{FakeServer, FakeServerBuilder};
 pub use crate::http::get;
 pub use crate::interceptor::Interceptor;
 pub use crate::jobs::{
-    all_settled, assert_outcomes, enqueue_all, events, job, job_on, job_with_id, messages_in, outcome, outcome_at,
+    all_settled, assert_outcomes, enqueue_all, events, job, job_on, job_with_id, messages_in,
+    outcome, outcome_at,
 };
 pub use crate::metrics::Metrics;
 pub use crate::output::Output;

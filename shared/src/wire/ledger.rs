@@ -104,7 +104,11 @@ mod tests {
         };
         let json = serde_json::to_vec(&entry).unwrap();
         assert_eq!(serde_json::from_slice::<LedgerEntry>(&json).unwrap(), entry);
-        let other = LedgerEntry { scheduler: "b".into(), at: entry.fire, ..entry.clone() };
+        let other = LedgerEntry {
+            scheduler: "b".into(),
+            at: entry.fire,
+            ..entry.clone()
+        };
         assert_eq!(other.id(), entry.id());
         assert_eq!(entry.id(), "nightly-1795428000000-1795431600000:skipped");
     }

@@ -162,7 +162,7 @@ impl Loop<'_> {
             );
             match (kind, number) {
                 (Some("a"), Some(batch)) => {
-                    self.confirmed += self.unconfirmed.remove(&batch).unwrap_or(0)
+                    self.confirmed += self.unconfirmed.remove(&batch).unwrap_or(0);
                 }
                 (Some("r"), Some(stored)) => self.acks.extend(self.storing.remove(&stored)),
                 _ => {}

@@ -63,7 +63,7 @@ pub(crate) async fn run(args: UtilisationArgs, connect: &ConnectArgs) -> anyhow:
 /// The jobs; how long each takes is its arguments, in milliseconds.
 fn jobs(args: &UtilisationArgs, queue: &QueueName) -> anyhow::Result<Vec<Job>> {
     let of = |index: usize| match args.long_every {
-        Some(every) if every > 0 && index % every == 0 => args.long_work,
+        Some(every) if index.is_multiple_of(every) => args.long_work,
         _ => args.work,
     };
     (0..args.jobs)
@@ -133,7 +133,7 @@ async fn raw_round(
     let (slots, count) = (args.slots, args.jobs);
     let consumed = tokio::spawn(async move {
         let work = |message: async_nats::Message| async move {
-            tokio::time::sleep(work_of(&message.payload)).await
+            tokio::time::sleep(work_of(&message.payload)).await;
         };
         raw::consume(&client, queue.as_str(), slots, count, false, work).await
     });

@@ -60,7 +60,11 @@ pub(crate) async fn run(args: DoctorArgs, connect: &ConnectArgs) -> anyhow::Resu
         Severity::Warning => args.strict,
         Severity::Note => false,
     };
-    Ok(if findings.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if findings.iter().any(fails) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Looks as often as it takes: once where nothing waits, twice where something does, and a third time
@@ -80,9 +84,8 @@ async fn examine(client: &Client, interval: Duration) -> anyhow::Result<(Vec<Fin
     let third = Facts::look(client).await?;
     let again = diagnose(&second, &third);
     findings.retain(|finding| {
-        let is_same = |other: &Finding| {
-            (other.class, &other.subject) == (finding.class, &finding.subject)
-        };
+        let is_same =
+            |other: &Finding| (other.class, &other.subject) == (finding.class, &finding.subject);
         !lanes::is_standstill(finding) || again.iter().any(is_same)
     });
     Ok((findings, third))
@@ -99,23 +102,37 @@ fn diagnose(first: &Facts, second: &Facts) -> Vec<Finding> {
 
 fn print(findings: &[Finding], facts: Option<&Facts>) -> anyhow::Result<()> {
     for finding in findings {
-        let Finding { severity, class, subject, what, cure } = finding;
+        let Finding {
+            severity,
+            class,
+            subject,
+            what,
+            cure,
+        } = finding;
         out::line(format!("{severity:<8} {class}: {subject}: {what}"))?;
         out::line(format!("         cure: {cure}"))?;
     }
     if let Some(facts) = facts {
         report::note(facts.summary());
     }
-    let wrong = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let wrong = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .count();
     match wrong {
         0 => report::note("nothing is wrong"),
-        _ => report::note(format_args!("{} wrong", out::counted(wrong as u64, "thing"))),
+        _ => report::note(format_args!(
+            "{} wrong",
+            out::counted(wrong as u64, "thing")
+        )),
     }
     Ok(())
 }
 
 fn print_json(findings: &[Finding], facts: Option<&Facts>) -> anyhow::Result<()> {
-    let is_healthy = findings.iter().all(|finding| finding.severity != Severity::Error);
+    let is_healthy = findings
+        .iter()
+        .all(|finding| finding.severity != Severity::Error);
     out::json(&json!({
         "healthy": is_healthy,
         "findings": findings,

@@ -86,7 +86,10 @@ async fn by_filter(client: &Client, args: &CancelArgs) -> anyhow::Result<Vec<Can
         report::note("no such job is queued, running or later");
         return Ok(Vec::new());
     }
-    ask::confirm(&format!("cancel {}", out::counted(addresses.len() as u64, "job")), args.yes)?;
+    ask::confirm(
+        &format!("cancel {}", out::counted(addresses.len() as u64, "job")),
+        args.yes,
+    )?;
     let cancelled = client.cancel_all(addresses, &args.reason).await?;
     Ok(cancelled.into_iter().filter(Cancelled::was_there).collect())
 }

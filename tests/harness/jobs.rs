@@ -9,7 +9,7 @@ use repull::id::{JobId, QueueName};
 use repull::job::Job;
 use repull::wire::{Address, EventKind, JobEvent, Place};
 
-use crate::wait::eventually;
+use crate::wait::{DEADLINE, eventually};
 
 /// A job for `task` on the queue `default` with arguments of JSON.
 pub fn job(task: &str, args: &serde_json::Value) -> Job {
@@ -76,17 +76,15 @@ pub async fn events(client: &Client) -> HashMap<String, Vec<JobEvent>> {
     events
 }
 
-/// How many messages a stream holds.
+/// How many messages a stream holds. Asks again where nobody answers, as during an election.
 pub async fn messages_in(client: &Client, place: Place) -> u64 {
     let name = place.stream(client.namespace());
-    client
-        .jetstream()
-        .get_stream(name)
-        .await
-        .expect("the stream")
-        .cached_info()
-        .state
-        .messages
+    let what = format!("somebody answers for stream `{name}`");
+    eventually(DEADLINE, &what, async || {
+        let stream = client.jetstream().get_stream(&name).await.ok()?;
+        Some(stream.cached_info().state.messages)
+    })
+    .await
 }
 
 /// Waits until no job waits or runs any more, nor waits for a time.

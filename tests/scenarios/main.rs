@@ -4,6 +4,7 @@
 //! to run and read them is in `docs/TESTING.md`.
 
 mod answers;
+mod faults;
 mod harness;
 mod languages;
 mod loads;

@@ -8,6 +8,7 @@ mod faults;
 mod harness;
 mod languages;
 mod loads;
+mod roles;
 mod stock_tasks;
 mod tidy;
 mod way;

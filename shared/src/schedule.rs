@@ -17,6 +17,11 @@ use crate::trigger::{self, Trigger};
 /// The most fires that `max_runs` may count: a scheduler finds the last of them by walking there.
 pub const MAX_RUNS_MAX: u64 = 1_000_000;
 
+/// What the id of a fire's later job ends with while the fire waits for the previous run to end
+/// ([`Overlap::BufferOne`]). The schedule's own id is taken by that run, and may be taken by its
+/// retry.
+pub const BUFFERED_SUFFIX: &str = "__next";
+
 /// A schedule as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,9 +29,8 @@ const ENTRY_TRIES_MAX: u32 = 10;
 /// A fire that is published later than this is written to the ledger as late.
 const LATE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
-/// What the id of a buffered fire's later job ends with. The schedule's own id is taken by the
-/// previous run, and may be taken by its retry.
-const BUFFERED: &str = "__next";
+/// What the id of a buffered fire's later job ends with.
+const BUFFERED: &str = repull::schedule::BUFFERED_SUFFIX;
 
 /// A fire on its way.
 #[derive(Debug)]

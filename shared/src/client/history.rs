@@ -8,10 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::scan::Scan;
-use super::view::JobState;
 use super::{Client, Error};
 use crate::id::{JobId, ScheduleId};
-use crate::schedule::{Overlap, Schedule};
+use crate::schedule::{BUFFERED_SUFFIX, Overlap, Schedule};
 use crate::topology::Topology;
 use crate::wire::{Address, JobEvent, LedgerEntry, Place};
 
@@ -43,11 +42,18 @@ impl Client {
     ) -> Result<Vec<HistoryEntry>, Error> {
         let mut entries = self.ledger_of(&schedule.id).await?;
         entries.extend(self.outcomes_of(schedule).await?);
-        for (place, state) in [
-            (Place::Jobs, JobState::Queued),
-            (Place::Later, JobState::Later),
-        ] {
-            entries.extend(self.live_jobs_of(schedule, place, state).await?);
+        let (jobs, later) = (Place::Jobs, Place::Later);
+        let queued = self.subject_of(schedule, jobs);
+        entries.extend(self.live_jobs_of(schedule, jobs, &queued, "queued").await?);
+        let waiting = self.subject_of(schedule, later);
+        entries.extend(
+            self.live_jobs_of(schedule, later, &waiting, "later")
+                .await?,
+        );
+        if schedule.overlap == Overlap::BufferOne {
+            let buffered = format!("{waiting}{BUFFERED_SUFFIX}");
+            let found = self.live_jobs_of(schedule, later, &buffered, "buffered");
+            entries.extend(found.await?);
         }
         entries.sort_by_key(|entry| std::cmp::Reverse((entry.fire, entry.at)));
         entries.truncate(limit);
@@ -119,12 +125,12 @@ impl Client {
         &self,
         schedule: &Schedule,
         place: Place,
-        state: JobState,
+        filter: &str,
+        fate: &str,
     ) -> Result<Vec<HistoryEntry>, Error> {
         let stream = place.stream(self.namespace());
-        let filter = self.subject_of(schedule, place);
         let mut entries = Vec::new();
-        for (subject, _) in self.subjects(&stream, &filter).await? {
+        for (subject, _) in self.subjects(&stream, filter).await? {
             let Ok(address) = Address::parse(self.namespace(), place, &subject) else {
                 continue;
             };
@@ -136,7 +142,7 @@ impl Client {
                 fire,
                 until: None,
                 count: None,
-                fate: state.to_string(),
+                fate: fate.to_owned(),
                 reason: String::new(),
                 job: Some(address.id),
                 at: None,

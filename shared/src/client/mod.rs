@@ -43,7 +43,7 @@ pub use list::{JobFilter, LATER_SCANNED_MAX, Listing};
 pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
 
 pub use queues::{ConsumerView, LaneView, QueueView};
-pub use schedules::{ScheduleListing, StoredSchedule};
+pub use schedules::{ScheduleListing, StoredSchedule, UnusableSchedule};
 pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 

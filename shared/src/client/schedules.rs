@@ -39,8 +39,19 @@ pub struct StoredSchedule {
 pub struct ScheduleListing {
     /// Schedules, by id.
     pub schedules: Vec<StoredSchedule>,
-    /// Entries that are no valid schedule, with what is wrong: they do not fire.
-    pub unusable: Vec<(String, String)>,
+    /// Entries that are no valid schedule: they do not fire.
+    pub unusable: Vec<UnusableSchedule>,
+}
+
+/// An entry in the bucket of schedules that is no valid schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableSchedule {
+    /// Its key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Its revision: what a schedule in its place expects.
+    pub revision: u64,
 }
 
 impl Client {
@@ -65,7 +76,11 @@ impl Client {
                     schedule,
                     revision: entry.sequence,
                 }),
-                Err(error) => listing.unusable.push((key.to_owned(), error.to_string())),
+                Err(error) => listing.unusable.push(UnusableSchedule {
+                    key: key.to_owned(),
+                    problem: error.to_string(),
+                    revision: entry.sequence,
+                }),
             }
             ControlFlow::Continue(())
         })

@@ -28,10 +28,10 @@ pub(super) fn diagnose(first: &Facts, second: &Facts) -> Vec<Finding> {
         .collect();
     findings.extend(versions(second));
     findings.extend(schedulers(first, second));
-    for (key, problem) in &second.schedules.unusable {
+    for entry in &second.schedules.unusable {
         findings.push(
-            Finding::error("unusable-schedule", format!("schedule `{key}`"))
-                .what(format!("it does not fire: {problem}"))
+            Finding::error("unusable-schedule", format!("schedule `{}`", entry.key))
+                .what(format!("it does not fire: {}", entry.problem))
                 .cure("write it anew with `repull schedule apply`, or delete it"),
         );
     }

@@ -154,7 +154,14 @@ async fn put(
 ) -> anyhow::Result<(StoredSchedule, &'static str)> {
     let id = schedule.id.clone();
     let existing = match if_exists {
-        IfExists::Replace => client.schedule(&id).await?,
+        IfExists::Replace => match client.schedule(&id).await {
+            // What can't be read is replaced all the more.
+            Err(repull::client::Error::Invalid(_)) => {
+                let stored = client.put_schedule(schedule, Expect::Anything).await?;
+                return Ok((stored, "replaced"));
+            }
+            found => found?,
+        },
         IfExists::Refuse | IfExists::Keep => None,
     };
     let (expect, done) = match &existing {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use repull::client::{Client, Expect, StoredSchedule};
+use repull::client::{Client, Expect, ScheduleListing, StoredSchedule};
 use repull::connect::ConnectArgs;
 use repull::schedule::Schedule;
 use repull::trigger::Trigger;
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: ApplyArgs, connect: &ConnectArgs) -> anyhow::Resul
     let wanted = file::read(&text).map_err(|problems| problems_of(&args.file, &problems))?;
     let client = cmd::connect(connect).await?;
     let listing = client.schedules().await?;
-    let steps = plan(wanted, &listing.schedules, &args);
+    let steps = plan(wanted, &listing, &args);
     show(&steps, args.json)?;
     let count = |action| steps.iter().filter(|step| step.action == action).count();
     let summary = format!(
@@ -112,16 +112,25 @@ fn problems_of(path: &str, problems: &[String]) -> anyhow::Error {
     report::usage(format!("`{path}` can't be applied, nothing was written"))
 }
 
-fn plan(wanted: Vec<Schedule>, stored: &[StoredSchedule], args: &ApplyArgs) -> Vec<Step> {
-    let mut stored: BTreeMap<_, _> = stored
+fn plan(wanted: Vec<Schedule>, listing: &ScheduleListing, args: &ApplyArgs) -> Vec<Step> {
+    let mut stored: BTreeMap<_, _> = listing
+        .schedules
         .iter()
         .map(|stored| (stored.schedule.id.clone(), stored))
         .collect();
+    let unusable: BTreeMap<&str, u64> = listing
+        .unusable
+        .iter()
+        .map(|entry| (entry.key.as_str(), entry.revision))
+        .collect();
     let mut steps: Vec<Step> = wanted
         .into_iter()
-        .map(|schedule| {
-            let before = stored.remove(&schedule.id);
-            step(schedule, before)
+        .map(|schedule| match unusable.get(schedule.id.as_str()) {
+            Some(revision) => replacement(schedule, *revision),
+            None => {
+                let before = stored.remove(&schedule.id);
+                step(schedule, before)
+            }
         })
         .collect();
     let is_pruned = |schedule: &Schedule| {
@@ -140,6 +149,21 @@ fn plan(wanted: Vec<Schedule>, stored: &[StoredSchedule], args: &ApplyArgs) -> V
         expect: None,
     }));
     steps
+}
+
+/// In place of an entry that can't be read.
+fn replacement(schedule: Schedule, revision: u64) -> Step {
+    Step {
+        id: schedule.id.to_string(),
+        action: Action::Change,
+        changes: vec![FieldChange {
+            field: "entry".to_owned(),
+            old: "unreadable".into(),
+            new: "this schedule".into(),
+        }],
+        schedule: Some(schedule),
+        expect: Some(Expect::Last(revision)),
+    }
 }
 
 fn step(mut schedule: Schedule, before: Option<&StoredSchedule>) -> Step {
@@ -306,6 +330,13 @@ mod tests {
         }
     }
 
+    fn listing<const N: usize>(schedules: [StoredSchedule; N]) -> ScheduleListing {
+        ScheduleListing {
+            schedules: schedules.into(),
+            unusable: Vec::new(),
+        }
+    }
+
     fn options(prune: bool, label: Option<(&str, &str)>) -> ApplyArgs {
         ApplyArgs {
             file: "-".into(),
@@ -329,7 +360,7 @@ mod tests {
         let before = stored(schedule("a", json!({})));
         let steps = plan(
             vec![schedule("a", json!({}))],
-            &[before],
+            &listing([before]),
             &options(true, None),
         );
         assert_eq!(actions(&steps), [("a", Action::Keep)]);
@@ -339,13 +370,32 @@ mod tests {
     fn each_difference_is_named_by_its_field() {
         let before = stored(schedule("a", json!({"description": "old"})));
         let wanted = schedule("a", json!({"job": {"task": "t", "queue": "q"}}));
-        let steps = plan(vec![wanted], &[before], &options(false, None));
+        let steps = plan(vec![wanted], &listing([before]), &options(false, None));
         let fields: Vec<&str> = steps[0].changes.iter().map(|c| c.field.as_str()).collect();
         assert_eq!(
             (steps[0].action, fields),
             (Action::Change, vec!["description", "job.queue"])
         );
         assert_eq!(steps[0].expect, Some(Expect::Last(7)));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_replaced() {
+        let mut listing = listing([]);
+        listing.unusable.push(repull::client::UnusableSchedule {
+            key: "a".into(),
+            problem: "garbage".into(),
+            revision: 3,
+        });
+        let steps = plan(
+            vec![schedule("a", json!({}))],
+            &listing,
+            &options(false, None),
+        );
+        assert_eq!(
+            (steps[0].action, steps[0].expect),
+            (Action::Change, Some(Expect::Last(3)))
+        );
     }
 
     #[test]
@@ -369,10 +419,10 @@ mod tests {
 
     #[test]
     fn only_pruning_deletes_and_a_label_bounds_it() {
-        let before = [
+        let before = listing([
             stored(schedule("a", json!({"metadata": {"team": "x"}}))),
             stored(schedule("b", json!({}))),
-        ];
+        ]);
         let run = |args| plan(vec![schedule("c", json!({}))], &before, &args);
         assert_eq!(actions(&run(options(false, None))), [("c", Action::Add)]);
         let all = run(options(true, None));

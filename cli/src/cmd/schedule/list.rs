@@ -63,9 +63,10 @@ pub(crate) async fn run(args: ListArgs, connect: &ConnectArgs) -> anyhow::Result
     } else {
         table(&taken).print()?;
     }
-    for (key, problem) in &listing.unusable {
+    for entry in &listing.unusable {
         report::note(format_args!(
-            "error: entry `{key}` does not fire: {problem}"
+            "error: entry `{}` does not fire: {}",
+            entry.key, entry.problem
         ));
     }
     Ok(if listing.unusable.is_empty() {

@@ -107,7 +107,6 @@ impl Engine {
     /// The server said something.
     pub(super) fn heard(&mut self) {
         self.watchdog.heard = true;
-        self.watchdog.outage_until = None;
         self.watchdog.silent_at = self.now + self.config.watchdog;
         self.watchdog.epoch_silent_at = self.now + self.config.heartbeat_missed();
     }
@@ -143,14 +142,14 @@ impl Engine {
         }
         let starved =
             |queue: &super::queue::Queue| queue.starved_until.is_some_and(|until| self.now < until);
-        if self.watchdog.outage_until.is_some() {
-            Some(FaultClass::Disconnected)
-        } else if self.queues.iter().any(starved) {
+        if self.queues.iter().any(starved) {
             Some(FaultClass::BacklogNotDelivered)
-        } else if self.now >= self.watchdog.silent_at {
-            Some(FaultClass::ServerSilent)
-        } else {
+        } else if self.now < self.watchdog.silent_at {
             None
+        } else if self.watchdog.outage_until.is_some() {
+            Some(FaultClass::Disconnected)
+        } else {
+            Some(FaultClass::ServerSilent)
         }
     }
 

@@ -263,3 +263,18 @@ fn pulls_that_the_server_does_not_know_are_sent_again() {
     });
     assert_eq!(bench.pulls_since(1), [(0, 4)]);
 }
+
+#[test]
+fn a_new_connection_is_tried_at_once_whatever_failed_on_the_old_one() {
+    let mut bench = Bench::single(1);
+    for _ in 0..6 {
+        let last = bench.sent.len() - 1;
+        bench.status_of(last, Status::NeverStarted(NeverStarted::NoResponders));
+        bench.pass(2_000);
+    }
+    let last = bench.sent.len() - 1;
+    bench.status_of(last, Status::NeverStarted(NeverStarted::NoResponders));
+    let sent = bench.sent.len();
+    bench.event(Event::EpochChanged { epoch: Epoch(1) });
+    assert_eq!(bench.sent.len(), sent + 1);
+}

@@ -348,3 +348,19 @@ fn a_queue_at_its_limit_leaves_the_slots_to_the_others() {
         );
     }
 }
+
+#[test]
+fn a_queue_whose_jobs_went_to_other_workers_is_idle_again() {
+    let mut server = Server::new(config(8, &["a", "b"]));
+    server.bench.job_of(0, 500, 100);
+    assert_eq!(server.bench.engine.snapshot().queues[0].backlog, 100);
+    server.pass(200);
+    assert_eq!(server.bench.engine.snapshot().queues[0].backlog, 0);
+    let pulls = server.bench.sent.len();
+    server.pass(10_000);
+    let sent = server.bench.sent.len() - pulls;
+    assert!(
+        sent <= 10,
+        "{sent} pulls in 10 s, expected sentinels of 3 s on two queues"
+    );
+}

@@ -23,6 +23,7 @@ pub mod config;
 mod delayed;
 pub mod due;
 mod error;
+mod failures;
 mod follow;
 mod health;
 mod housekeeping;

@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::failures::{Failures, Watched};
 use crate::health::SchedulerHealth;
 use crate::housekeeping::Housekeeping;
 use crate::lease::{self, Keeper};
@@ -141,15 +142,25 @@ impl Scheduler {
             .await?;
         self.health.wait_for(start.clone());
         let client = self.client.clone();
+        let watched = Arc::new(Watched::default());
+        let watch_schedules = schedules::watch(
+            client.clone(),
+            inputs.clone(),
+            position,
+            watched.clone(),
+            schedules,
+            stop_all.clone(),
+        );
+        parts.spawn(named("the watch of schedules", watch_schedules));
+        let failures = Failures {
+            client: client.clone(),
+            bucket: buckets.watermark.clone(),
+            watched,
+            tenure: shards.tenures[0].clone(),
+        };
         parts.spawn(named(
-            "the watch of schedules",
-            schedules::watch(
-                client.clone(),
-                inputs.clone(),
-                position,
-                schedules,
-                stop_all.clone(),
-            ),
+            "the count of failures",
+            failures.count(stop_all.clone()),
         ));
         parts.spawn(named(
             "the watch of later jobs",

@@ -3,6 +3,8 @@
 //! The history matters after an outage: where a schedule was edited meanwhile, the fires before the
 //! edit are those of the version before it.
 
+use std::sync::Arc;
+
 use async_nats::jetstream::Message;
 use chrono::{DateTime, Utc};
 use repull::client::Client;
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::due::Change;
+use crate::failures::Watched;
 use crate::follow::{Sink, Source, follow};
 use crate::shard::Input;
 use crate::sharding::shard_of;
@@ -22,6 +25,7 @@ use crate::started::Started;
 struct Schedules {
     prefix: String,
     shards: Vec<mpsc::Sender<Input>>,
+    watched: Arc<Watched>,
     started: Started,
 }
 
@@ -30,6 +34,7 @@ pub(crate) async fn watch(
     client: Client,
     shards: Vec<mpsc::Sender<Input>>,
     position: watch::Sender<u64>,
+    watched: Arc<Watched>,
     started: Started,
     stop: CancellationToken,
 ) {
@@ -42,6 +47,7 @@ pub(crate) async fn watch(
     let schedules = Schedules {
         prefix: format!("$KV.{}.", bucket.name(client.namespace())),
         shards,
+        watched,
         started,
     };
     follow(client, source, schedules, stop).await;
@@ -57,6 +63,10 @@ impl Sink for Schedules {
         let Some(change) = read(key, &message, revision, stored) else {
             return;
         };
+        match &change {
+            Change::Put { schedule, .. } => self.watched.put(schedule),
+            Change::Removed { id } => self.watched.remove(id),
+        }
         let shard = usize::from(shard_of(key, self.shards.len() as u16));
         // A closed channel means that the process ends.
         let _ = self.shards[shard]

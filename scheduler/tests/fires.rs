@@ -90,3 +90,63 @@ async fn a_killed_leader_loses_no_fire_and_doubles_none() {
     world.stop("second").await;
     check(&drain, &schedules, until);
 }
+
+/// Puts schedules under load through `trouble`, with a second scheduler at hand, and checks.
+async fn through(trouble: impl AsyncFnOnce(&mut World)) {
+    let mut world = World::start().await;
+    world.scheduler("first");
+    world.logged("first", "took over").await;
+    let schedules = put_many(&world, 20, 100).await;
+    let drain = world.drain().await;
+    world.scheduler("second");
+    world.logged("second", "scheduler started").await;
+    drain.reached(200).await;
+    trouble(&mut world).await;
+    let until = repull::clock::now();
+    eventually("all fires came", || async {
+        let newest = drain.taken().iter().map(|job| job.stored).max()?;
+        (newest > until + TimeDelta::seconds(2)).then_some(())
+    })
+    .await;
+    check(&drain, &schedules, until);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_leader_that_wakes_up_doubles_nothing() {
+    through(async |world: &mut World| {
+        world.signal("first", "-STOP");
+        world.logged("second", "took over").await;
+        world.signal("first", "-CONT");
+        world.logged("first", "stepping down").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing() {
+    through(async |world: &mut World| {
+        world.restart_server();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_and_a_leader_that_die_together_lose_and_double_nothing() {
+    through(async |world: &mut World| {
+        world.kill("first");
+        world.restart_server();
+        world.logged("second", "took over").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_stopped_hands_over_at_once() {
+    through(async |world: &mut World| {
+        world.stop("first").await;
+        let stopped = std::time::Instant::now();
+        world.logged("second", "took over").await;
+        assert!(stopped.elapsed() < std::time::Duration::from_secs(1));
+    })
+    .await;
+}

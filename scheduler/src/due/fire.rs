@@ -22,8 +22,6 @@ pub struct Kind {
     pub overlap: Overlap,
     /// The most that a fire is delayed.
     pub jitter: Option<std::time::Duration>,
-    /// It pauses itself after this many failed jobs in a row.
-    pub pause_after_failures: Option<u32>,
 }
 
 /// A fire that is due and shall become a job.

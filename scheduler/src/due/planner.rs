@@ -180,7 +180,6 @@ impl Planner {
                 .and_then(|grace| chrono::TimeDelta::from_std(grace).ok()),
             overlap: schedule.overlap,
             jitter: schedule.jitter,
-            pause_after_failures: schedule.pause_after_failures,
             job: schedule.job,
         };
         let kind = self.kinds.share(&format!("{kind:?}"), kind);
@@ -442,15 +441,6 @@ impl Planner {
             }
         }
         versions
-    }
-
-    /// The schedules that pause themselves after failures, with their bounds.
-    pub fn pausing(&self, schedule: &ScheduleId) -> Option<u32> {
-        let place = self.current.get(schedule)?;
-        let slot = self.slots[*place as usize].as_ref()?;
-        slot.kind
-            .pause_after_failures
-            .filter(|_| !slot.flags.paused)
     }
 
     /// Sets a slot's next fire to the first one that is not settled.

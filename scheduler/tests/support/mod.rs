@@ -15,7 +15,7 @@ use repull::connect::Settings;
 use repull::id::Lane;
 use repull::schedule::Schedule;
 use repull::topology::{Bucket, Layout};
-use repull::wire::{Place, headers};
+use repull::wire::{Address, EventKind, JobEvent, Place, headers};
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for.
@@ -148,7 +148,8 @@ impl World {
         now
     }
 
-    /// Takes and acks all jobs as they come, and notes the enqueue of each.
+    /// Takes and acks all jobs as they come, as a worker does: the outcome first. Notes the enqueue
+    /// of each.
     pub(crate) async fn drain(&self) -> Drain {
         let stream = Place::Jobs.stream(self.client.namespace());
         let consumer: async_nats::jetstream::consumer::PullConsumer = self
@@ -158,7 +159,7 @@ impl World {
             .await
             .unwrap();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let noted = taken.clone();
+        let (noted, client) = (taken.clone(), self.client.clone());
         let task = tokio::spawn(async move {
             loop {
                 let Ok(mut messages) = consumer.messages().await else {
@@ -172,11 +173,15 @@ impl World {
                     if info.delivered == 1 {
                         noted.lock().unwrap().push(Taken {
                             subject: message.subject.to_string(),
-                            nonce: nonce.unwrap_or_default(),
+                            nonce: nonce.clone().unwrap_or_default(),
                             stored: info.published,
                         });
                     }
-                    let _ = message.ack().await;
+                    let Some(nonce) = nonce else { continue };
+                    let outcome = outcome_of(&client, &message, nonce);
+                    if client.publish(&outcome).await.is_ok() {
+                        let _ = message.ack().await;
+                    }
                 }
             }
         });
@@ -210,6 +215,23 @@ impl Drop for World {
                 }
             }
         }
+    }
+}
+
+fn outcome_of(
+    client: &Client,
+    message: &async_nats::jetstream::Message,
+    nonce: String,
+) -> repull::client::Message {
+    let address = Address::parse(client.namespace(), Place::Jobs, &message.subject).unwrap();
+    let mut event = JobEvent::new(EventKind::Succeeded, 1, "test", repull::clock::now());
+    event.nonce = Some(nonce.clone());
+    repull::client::Message {
+        subject: address.subject(client.namespace(), Place::Results),
+        headers: event.encode_headers(),
+        body: bytes::Bytes::new(),
+        id: format!("{nonce}:1:succeeded"),
+        expect: repull::client::Expect::Anything,
     }
 }
 

@@ -105,7 +105,9 @@ impl Both<'_> {
         if !now.has_consumer {
             return Some(
                 Finding::error("no-consumer", self.subject())
-                    .what(format!("{jobs} wait and no consumer could deliver them"))
+                    .what(format!(
+                        "{jobs} waiting, and no consumer could deliver them"
+                    ))
                     .cure(format!(
                         "start a worker with --queue {0}, or `repull topology apply --queue {0}`",
                         self.lane.queue
@@ -134,7 +136,7 @@ impl Both<'_> {
         let oldest = self.second.oldest.map(time::age).unwrap_or_default();
         Finding::error("no-workers", self.subject())
             .what(format!(
-                "{jobs} wait, the first for {oldest}, and no live worker serves it"
+                "{jobs} waiting, the first for {oldest}, and no live worker serves it"
             ))
             .cure(format!("start a worker with --queue {}", self.lane.queue))
     }
@@ -145,7 +147,7 @@ impl Both<'_> {
         if claimed < running {
             return Finding::error("limit-held-by-nobody", self.subject())
                 .what(format!(
-                    "{jobs} wait at the limit of {limit}, and workers run only {claimed} of the {running} that count"
+                    "{jobs} waiting at the limit of {limit}, and workers run only {claimed} of the {running} that count"
                 ))
                 .cure(format!(
                     "the others come back within their lease of {}s; if not, `nats consumer cluster step-down` or restart the server",
@@ -154,7 +156,7 @@ impl Both<'_> {
         }
         Finding::note("at-its-limit", self.subject())
             .what(format!(
-                "{jobs} wait because {running} run, which is its limit"
+                "{jobs} waiting because {running} run, which is its limit"
             ))
             .cure(format!(
                 "`repull queue limit {} N` raises it",
@@ -167,7 +169,7 @@ impl Both<'_> {
         let between = (self.facts.at - self.looks.at).to_std().unwrap_or_default();
         let finding = |class| {
             Finding::error(class, self.subject()).what(format!(
-                "{jobs} wait, {} free, and nothing was delivered in {}; the server sees {}",
+                "{jobs} waiting, {} free, and nothing was delivered in {}; the server sees {}",
                 counted(free, "slot"),
                 time::brief(between),
                 counted(self.second.waiting_pulls, "open pull"),

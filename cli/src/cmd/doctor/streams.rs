@@ -6,6 +6,7 @@ use repull::topology::Difference;
 use super::facts::{Facts, is_absent};
 use super::finding::Finding;
 use super::servers::near_limit;
+use crate::ui::out::counted;
 use crate::ui::time;
 
 /// Settings that are not what Repull needs.
@@ -44,8 +45,8 @@ pub(super) fn diagnose(facts: &Facts) -> Vec<Finding> {
         findings.push(
             Finding::error("malformed-subjects", "the work queue")
                 .what(format!(
-                    "{} subjects name no job and will never be delivered, such as `{}`",
-                    facts.malformed.len(),
+                    "{} that name no job and will never be delivered, such as `{}`",
+                    counted(facts.malformed.len() as u64, "subject"),
                     facts.malformed[0]
                 ))
                 .cure("publish them as jobs.<queue>.<task>.<id>, and remove these with `nats stream purge --subject`"),

@@ -35,6 +35,7 @@ impl World {
         let now = self.now;
         world.shell.engine.make_canonical(now, rename);
         world.now = Millis(0);
+        world.ends_at = self.ends_at.since(now);
         for waiting in world.server.waiting.iter_mut().flatten() {
             waiting.pull = rename(waiting.pull);
             waiting.ends_at = waiting.ends_at.since(now);

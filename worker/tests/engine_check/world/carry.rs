@@ -81,6 +81,7 @@ impl World {
                 if std::mem::replace(&mut self.stopped, true) {
                     return Err("stopped twice".into());
                 }
+                self.check_nothing_left()?;
             }
         }
         Ok(())
@@ -155,6 +156,17 @@ impl World {
             Verdict::Settle | Verdict::Abandon => self.server.ack(seq),
         }
         self.answers.push_back(Answer::Settled(seq));
+    }
+
+    /// A worker that stops before its time is over has nothing left to do.
+    fn check_nothing_left(&self) -> Result<(), Violation> {
+        let (running, settling) = (self.handlers.len(), self.shell.engine.snapshot().settling);
+        if running + settling as usize > 0 && self.now < self.ends_at {
+            return Err(format!(
+                "stopped with {running} running, {settling} settling, and time"
+            ));
+        }
+        Ok(())
     }
 
     /// Nothing may be said about a job by a worker that does not hold it.

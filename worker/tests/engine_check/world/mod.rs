@@ -98,6 +98,10 @@ pub(crate) struct World {
     deaf: bool,
     asked_epoch: bool,
     pub(crate) draining: bool,
+    /// The worker has to stop by then, whatever is left.
+    ends_at: Millis,
+    /// Time to finish, and then to stop in.
+    drain_spans: (Millis, Millis),
     pub(crate) stopped: bool,
     pub(crate) exited: bool,
 }
@@ -141,6 +145,11 @@ impl World {
             deaf: false,
             asked_epoch: false,
             draining: false,
+            ends_at: Millis::NEVER,
+            drain_spans: (
+                config.drain_timeout,
+                config.cancel_grace + config.confirm_timeout,
+            ),
             stopped: false,
             exited: false,
             shell: Shell::new(config, mutant),

@@ -1,6 +1,6 @@
 //! What each action does.
 
-use repull_worker::engine::{Epoch, Event, Lane, PullId, QueueIx, Seq, Status, Verdict};
+use repull_worker::engine::{Epoch, Event, Lane, Millis, PullId, QueueIx, Seq, Status, Verdict};
 
 use super::{Action, Answer, Down, Violation, World};
 use crate::server::Place;
@@ -60,12 +60,12 @@ impl World {
             }
             Action::Drain => {
                 self.budget.drains -= 1;
-                self.draining = true;
+                self.drain_by(self.drain_spans.0);
                 self.turn(&[Event::Drain])?;
             }
             Action::StopNow => {
                 self.budget.stops -= 1;
-                self.draining = true;
+                self.drain_by(Millis(0));
                 self.turn(&[Event::StopNow])?;
             }
             Action::OtherAcks(seq) => self.server.ack(seq),
@@ -81,6 +81,11 @@ impl World {
             fault => self.fault(fault)?,
         }
         self.check()
+    }
+
+    fn drain_by(&mut self, time: Millis) {
+        self.draining = true;
+        self.ends_at = self.ends_at.min(self.now + time + self.drain_spans.1);
     }
 
     fn fault(&mut self, fault: Action) -> Result<(), Violation> {

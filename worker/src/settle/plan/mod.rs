@@ -169,6 +169,17 @@ impl Subject<'_> {
         format!("{enqueue}:{}:{}:{suffix}", self.sequence, self.attempt)
     }
 
+    /// A message has one outcome, whoever tells it: one that was held up in a dead network until its
+    /// job had run elsewhere is the duplicate of the outcome told there.
+    fn event_id(&self, kind: EventKind) -> String {
+        if kind.is_outcome() {
+            let enqueue = self.job.nonce.as_deref().unwrap_or(self.job.id.as_str());
+            format!("{enqueue}:{}:outcome", self.sequence)
+        } else {
+            self.id(kind.as_str())
+        }
+    }
+
     fn event(&self, kind: EventKind, now: DateTime<Utc>) -> JobEvent {
         let mut event = JobEvent::new(kind, self.attempt, self.worker.as_str(), now);
         event.started_at = (self.attempt > 0).then_some(self.started_at);
@@ -182,7 +193,7 @@ impl Subject<'_> {
             subject: self.address().subject(self.namespace, Place::Results),
             headers: event.encode_headers(),
             body: event.body.clone(),
-            id: self.id(event.kind.as_str()),
+            id: self.event_id(event.kind),
             expect: Expect::Anything,
         }
     }

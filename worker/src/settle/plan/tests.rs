@@ -218,3 +218,21 @@ fn the_same_delivery_has_the_same_message_ids() {
         ids(&settle(&job, 2, Policy::default(), failed()))
     );
 }
+
+#[test]
+fn a_message_has_one_outcome_whichever_attempt_tells_it() {
+    let id = |attempt: u32, ending: Ending| {
+        let plan = settle(&job(), attempt, Policy::default(), ending);
+        plan.publish.last().map(|message| message.id.clone())
+    };
+    let succeeded = || Ending::Succeeded {
+        value: "1".into(),
+        content_type: None,
+    };
+    assert_eq!(id(1, succeeded()), id(2, succeeded()));
+    assert_ne!(
+        id(1, failed()),
+        id(2, failed()),
+        "a retry is told each time"
+    );
+}

@@ -153,7 +153,7 @@ impl Driver {
         };
         let (queue, delivery) = (held.queue, held.delivery.clone());
         task.spawn(self.done_sender.clone());
-        let refill = self.slots.started_one();
+        let refill = self.slots.started_one(&delivery);
         self.count_start(queue, &delivery, refill);
     }
 

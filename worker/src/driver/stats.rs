@@ -77,10 +77,18 @@ impl SlotClock {
         self.stats.last_delivery = Some(chrono::Utc::now());
     }
 
-    /// A job takes a slot; how long that slot waited, where jobs waited too.
-    pub(super) fn started_one(&mut self) -> Option<Duration> {
+    /// A job takes a slot; how long that slot waited for it, where jobs waited too.
+    ///
+    /// What is known of waiting jobs is out of date when another worker has taken them meanwhile. So
+    /// a slot has waited no longer than its job has been there, and for a job that came back from
+    /// elsewhere nobody can tell.
+    pub(super) fn started_one(&mut self, delivery: &Delivery) -> Option<Duration> {
         self.stats.started += 1;
-        let waited = self.freed.pop_front()?.elapsed();
+        let slot_waited = self.freed.pop_front()?.elapsed();
+        if delivery.info.deliveries > 1 {
+            return None;
+        }
+        let waited = slot_waited.min(job_waited(delivery));
         self.stats.refill_max = self.stats.refill_max.max(waited);
         Some(waited)
     }
@@ -92,6 +100,14 @@ impl SlotClock {
     pub(super) fn stats(&self) -> SlotStats {
         self.stats
     }
+}
+
+/// For how long a job has been stored. The server's clock and ours may differ; a job never waited
+/// for less than nothing.
+fn job_waited(delivery: &Delivery) -> Duration {
+    let now_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
+    let waited_ns = now_ns.saturating_sub(delivery.info.stored_at_ns);
+    Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0))
 }
 
 fn has_backlog(snapshot: &Snapshot) -> bool {
@@ -118,11 +134,8 @@ impl Driver {
             task.parse()
                 .is_ok_and(|name| registry.find(&name).is_some())
         });
-        let stored_at_ns = delivery.info.stored_at_ns;
-        let waited_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0) - stored_at_ns;
-        // The two clocks may differ; a job never waited for less than nothing.
-        let waited = Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0));
         if let Some(lane) = self.metrics.lane(queue) {
+            let waited = job_waited(delivery);
             lane.wait_seconds.observe(waited.as_secs_f64());
         }
         if let Some(refill) = refill {

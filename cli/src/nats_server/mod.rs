@@ -139,6 +139,11 @@ impl NatsServer {
         &self.folder
     }
 
+    /// Whether it runs no more.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits until it ends by itself, and says how.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
@@ -194,13 +199,17 @@ impl NatsServer {
 
     fn died(&self, status: ExitStatus, log_start: u64) -> anyhow::Error {
         let said = self.said_since(log_start);
-        let mut last: Vec<&str> = said.lines().rev().take(3).collect();
+        let mut last: Vec<&str> = said.lines().rev().take(2).collect();
         last.reverse();
-        anyhow!(
-            "nats-server ended by itself ({status}): {}; all of its log is `{}`",
-            last.join(" / "),
-            self.folder.log().display()
-        )
+        let last = match last.as_slice() {
+            [] => "it said nothing".to_owned(),
+            lines => format!("the last it said: {}", lines.join(" / ")),
+        };
+        let log = match self.folder.is_temporary() {
+            true => String::new(),
+            false => format!(" (all of it is in `{}`)", self.folder.log().display()),
+        };
+        anyhow!("nats-server ended by itself, {status}; {last}{log}")
     }
 
     /// What it has logged behind the first `start` bytes.

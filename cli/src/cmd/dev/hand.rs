@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use repull_worker::{Shutdown, SlotMonitor, Worker, chain};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -10,12 +10,16 @@ use tokio::time::timeout;
 /// How long a worker that was told to stop now may take; it has nothing to wait for but the server.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a worker that may have lost the server.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A running worker.
 #[derive(Debug)]
 pub(super) struct Hand {
     monitor: SlotMonitor,
     shutdown: Shutdown,
-    task: JoinHandle<Result<(), repull_worker::Error>>,
+    /// None once its end has been told.
+    task: Option<JoinHandle<Result<(), repull_worker::Error>>>,
 }
 
 impl Hand {
@@ -26,7 +30,7 @@ impl Hand {
         Self {
             monitor,
             shutdown,
-            task,
+            task: Some(task),
         }
     }
 
@@ -37,7 +41,7 @@ impl Hand {
 
     /// Whether it runs no more.
     pub(super) fn has_ended(&self) -> bool {
-        self.task.is_finished()
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Starts its drain without waiting for the end of it.
@@ -45,29 +49,45 @@ impl Hand {
         self.shutdown.drain();
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends. How it ended is told once.
     pub(super) async fn ended(&mut self) -> anyhow::Result<()> {
-        match (&mut self.task).await {
+        let Some(task) = &mut self.task else {
+            return Ok(());
+        };
+        let ended = task.await;
+        self.task = None;
+        match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(anyhow!(chain(&error)).context("the worker failed")),
             Err(panic) => Err(panic).context("the worker broke"),
         }
     }
 
+    /// Ends it at once, whether it can hand its jobs back or not: they are delivered again in time.
+    pub(super) async fn abandon(&mut self) {
+        self.shutdown.stop();
+        if timeout(ABANDON_TIMEOUT, self.ended()).await.is_err() {
+            self.abort();
+        }
+    }
+
     /// Drains it and waits for the end of that, or stops it as soon as `hurry` fires.
     pub(super) async fn finish(&mut self, hurry: &Shutdown) -> anyhow::Result<()> {
-        if self.has_ended() {
-            return self.ended().await;
-        }
         self.drain();
         tokio::select! {
             ended = self.ended() => return ended,
             () = hurry.stop.cancelled() => self.shutdown.stop(),
         }
         let Ok(ended) = timeout(STOP_TIMEOUT, self.ended()).await else {
-            self.task.abort();
-            anyhow::bail!("the worker did not stop within {STOP_TIMEOUT:?}");
+            self.abort();
+            bail!("the worker did not stop within {STOP_TIMEOUT:?}");
         };
         ended
+    }
+
+    fn abort(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
     }
 }

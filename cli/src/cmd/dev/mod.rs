@@ -94,11 +94,9 @@ async fn dev(
         return Ok(ExitCode::SUCCESS);
     };
     let served = async {
-        let mut hand = Hand::start(worker(&mut stack, args, tasks).await?);
+        let worker = worker(&mut stack, args, tasks).await?;
         welcome::print(&stack, args)?;
-        let served = until_signal(&mut stack, &mut hand, signals).await;
-        let finished = finish(&mut hand, signals).await;
-        served.and(finished)
+        serve(&mut stack, Hand::start(worker), signals).await
     }
     .await;
     let stopped = stack.stop().await;
@@ -125,6 +123,17 @@ async fn worker(
     built.map_err(|problems| usage(problems.to_string()))
 }
 
+/// Lets a worker work until a signal comes, and ends it.
+async fn serve(stack: &mut Stack, mut hand: Hand, signals: &Shutdown) -> anyhow::Result<()> {
+    let served = until_signal(stack, &mut hand, signals).await;
+    if served.is_err() {
+        // Something that it needs is gone: nothing is worth waiting for.
+        hand.abandon().await;
+        return served;
+    }
+    finish(&mut hand, signals).await
+}
+
 /// Waits for a signal. Anything else that ends the wait is a failure.
 async fn until_signal(
     stack: &mut Stack,
@@ -144,7 +153,7 @@ async fn until_signal(
 /// Drains the worker, and says so where that takes a while.
 async fn finish(hand: &mut Hand, signals: &Shutdown) -> anyhow::Result<()> {
     let running = hand.monitor().read().running;
-    if running > 0 && !hand.has_ended() {
+    if running > 0 {
         note(format_args!(
             "ending: {running} running jobs may finish first; once more to hand them back at once"
         ));

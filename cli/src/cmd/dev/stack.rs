@@ -116,6 +116,11 @@ impl Stack {
     /// Ends the scheduler, then the connections, then the server.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.stop_scheduler.cancel();
+        if self.server.has_ended() {
+            // Nobody is there to say goodbye to.
+            self.scheduler.abort();
+            return Ok(());
+        }
         let ended = if self.scheduler.is_finished() {
             Ok(())
         } else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use futures_util::future::join_all;
 use repull::id::{QueueName, WorkerId};
 use repull_worker::{Shutdown, Worker};
 
@@ -30,15 +31,6 @@ pub(super) struct Cast {
     tally: Tally,
     members: Vec<Member>,
     clock: Option<Hand>,
-}
-
-/// Slots times time while jobs waited.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Backlog {
-    /// Of busy slots.
-    pub(super) busy: Duration,
-    /// Of all slots.
-    pub(super) all: Duration,
 }
 
 /// One worker.
@@ -182,17 +174,6 @@ impl Cast {
         self.members.iter().map(started).sum()
     }
 
-    /// How well slots were used while jobs waited.
-    pub(super) fn backlog(&self) -> Backlog {
-        let mut backlog = Backlog::default();
-        for member in &self.members {
-            let stats = member.hand.monitor().read();
-            backlog.busy += stats.backlog_busy;
-            backlog.all += stats.backlog * stats.slots;
-        }
-        backlog
-    }
-
     /// The longest that a free slot waited for a job while jobs waited.
     pub(super) fn refill_max(&self) -> Duration {
         let refill = |member: &Member| member.hand.monitor().read().refill_max;
@@ -212,13 +193,18 @@ impl Cast {
         self.members.iter().map(actions).sum()
     }
 
+    /// Ends all at once.
+    pub(super) async fn abandon(&mut self) {
+        let members = self.members.iter_mut().map(|member| &mut member.hand);
+        let all = members.chain(&mut self.clock).map(Hand::abandon);
+        join_all(all).await;
+    }
+
     /// Ends all who are still there. The first failure is told when all have ended.
     pub(super) async fn finish(&mut self, hurry: &Shutdown) -> anyhow::Result<()> {
         let mut finished = Ok(());
         for member in &mut self.members {
-            if !(member.is_leaving && member.hand.has_ended()) {
-                finished = finished.and(member.hand.finish(hurry).await);
-            }
+            finished = finished.and(member.hand.finish(hurry).await);
         }
         if let Some(clock) = &mut self.clock {
             finished = finished.and(clock.finish(hurry).await);

@@ -228,7 +228,7 @@ impl Balance {
 
     fn add_job(&mut self, kind: Kind, outcome: &Outcome) {
         if outcome.kind != EventKind::Succeeded {
-            self.dead += 1;
+            self.dead += usize::from(outcome.kind == EventKind::Failed);
             return;
         }
         self.succeeded += 1;

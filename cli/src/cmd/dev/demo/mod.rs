@@ -16,6 +16,7 @@ mod results;
 mod screen;
 mod summary;
 mod tasks;
+mod usage;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use repull_worker::Shutdown;
 
 use super::hand::Hand;
 use super::stack::Stack;
-use super::{DevArgs, finish, until_signal, welcome, worker};
+use super::{DevArgs, serve, welcome, worker};
 use crate::nats_server::{self, DataFolder};
 use crate::ui::out;
 use crate::ui::report::note;
@@ -81,13 +82,19 @@ async fn play_and_clean_up(
     signals: &Shutdown,
 ) -> anyhow::Result<ExitCode> {
     let mut play = Play::start(stack, args, files).await?;
-    let played = play_it(&mut play, stack, args, signals).await;
-    let finished = play.finish(signals).await;
+    let code = match play_it(&mut play, stack, args, signals).await {
+        Ok(code) => code,
+        Err(error) => {
+            // Something that it needs is gone: nothing is worth waiting for.
+            play.abandon().await;
+            return Err(error);
+        }
+    };
+    play.finish(signals).await?;
     if !stack.server().folder().is_temporary() {
-        let cleaned = play.clean_up(stack.client()).await;
-        return played.and_then(|code| finished.and(cleaned).map(|()| code));
+        play.clean_up(stack.client()).await?;
     }
-    played.and_then(|code| finished.map(|()| code))
+    Ok(code)
 }
 
 async fn play_it(
@@ -117,12 +124,8 @@ async fn play_it(
 
 /// Goes on as `repull dev` does, beside what is left of the demo.
 async fn keep(stack: &mut Stack, args: &DevArgs, signals: &Shutdown) -> anyhow::Result<()> {
-    let mut hand = Hand::start(worker(stack, args, None).await?);
-    let said = out::line("").map_err(Into::into);
-    let served = match said.and_then(|()| welcome::print(stack, args)) {
-        Ok(()) => until_signal(stack, &mut hand, signals).await,
-        Err(error) => Err(error),
-    };
-    let finished = finish(&mut hand, signals).await;
-    served.and(finished)
+    let worker = worker(stack, args, None).await?;
+    out::line("")?;
+    welcome::print(stack, args)?;
+    serve(stack, Hand::start(worker), signals).await
 }

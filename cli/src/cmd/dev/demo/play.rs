@@ -25,9 +25,12 @@ use super::load;
 use super::results::{self, Live, Point};
 use super::screen::{Screen, View};
 use super::summary::{Removed, Summary};
+use super::usage::Usage;
 
-/// Fires of the schedule.
-const FIRES: u32 = 20;
+/// The most fires of the schedule, and for how many jobs there is one: a small load is done soon.
+const FIRES_MAX: u32 = 20;
+const JOBS_PER_FIRE: u32 = 100;
+const FIRES_MIN: u32 = 3;
 
 /// What the workers are called.
 const FIRST: &str = "first";
@@ -73,6 +76,7 @@ pub(super) struct Play {
     took: Duration,
     joined: Option<Duration>,
     left: Option<(Duration, u32)>,
+    usage: Usage,
 }
 
 impl Play {
@@ -88,8 +92,9 @@ impl Play {
         let queue = QueueName::new(format!("demo-{}", &run[run.len() - 6..]))?;
         let clock_queue = QueueName::new(format!("{queue}-clock"))?;
 
+        let fires = (args.jobs / JOBS_PER_FIRE).clamp(FIRES_MIN, FIRES_MAX);
         let load = load::plan(&queue, args.jobs, &files.paths)?;
-        let schedule = clock::schedule(&clock_queue, FIRES, repull::clock::now())?;
+        let schedule = clock::schedule(&clock_queue, fires, repull::clock::now())?;
         let mut ledger = Ledger::default();
         for planned in &load {
             ledger.expect(planned.job.id.to_string(), Entry::Job(planned.kind));
@@ -123,6 +128,7 @@ impl Play {
             took: Duration::ZERO,
             joined: None,
             left: None,
+            usage: Usage::default(),
         })
     }
 
@@ -156,6 +162,7 @@ impl Play {
                 error = stack.failed() => return Err(error),
             }
             let view = self.look(stack.client()).await?;
+            self.usage.look(self.started.elapsed(), &view);
             screen.show(&view);
             self.direct(&view, stack, screen).await?;
             let have_left = self.cast.have_left().await?;
@@ -254,7 +261,7 @@ impl Play {
             left_over,
             joined: self.joined,
             removed: self.removed(&ledger),
-            backlog: self.cast.backlog(),
+            usage: self.usage.clone(),
             refill_max: self.cast.refill_max(),
             held_max: self.cast.held_max(),
             slots: self.cast.slots(),
@@ -298,11 +305,21 @@ impl Play {
 
     /// Ends the workers.
     pub(super) async fn finish(&mut self, hurry: &Shutdown) -> anyhow::Result<()> {
+        self.stop_watching();
+        self.cast.finish(hurry).await
+    }
+
+    /// Ends the workers at once.
+    pub(super) async fn abandon(&mut self) {
+        self.stop_watching();
+        self.cast.abandon().await;
+    }
+
+    fn stop_watching(&mut self) {
         self.follower.abort();
         if let Some(submission) = self.submission.take() {
             submission.abort();
         }
-        self.cast.finish(hurry).await
     }
 
     /// Removes what a run leaves behind in a folder that is kept. The queues are this run's own.

@@ -6,18 +6,16 @@ use std::time::Duration;
 use repull::connect::ServerVersion;
 use serde_json::Value;
 
-use super::cast::{Backlog, DRAIN};
+use super::cast::DRAIN;
 use super::files::Files;
 use super::ledger::Balance;
 use super::tasks::Findings;
+use super::usage::Usage;
 use crate::ui::details::Details;
 use crate::ui::out;
 
 /// The most ids that are named where something is wrong.
 const NAMED_MAX: usize = 5;
-
-/// Slots times time below which nothing can be said of their use.
-const BACKLOG_MIN: Duration = Duration::from_secs(30);
 
 /// How the worker that was removed went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub(super) struct Summary {
     pub(super) left_over: u64,
     pub(super) joined: Option<Duration>,
     pub(super) removed: Option<Removed>,
-    pub(super) backlog: Backlog,
+    pub(super) usage: Usage,
     pub(super) refill_max: Duration,
     pub(super) held_max: u32,
     pub(super) slots: u32,
@@ -142,7 +140,7 @@ impl Summary {
     fn add_speed(&self, details: &mut Details) {
         let refill = self.refill_max.as_secs_f64() * 1000.0;
         details
-            .add("slots", utilisation(self.backlog))
+            .add("slots", self.usage.text())
             .add(
                 "free slot",
                 format!("{refill:.1} ms at most from free to the next job while jobs waited"),
@@ -214,15 +212,6 @@ impl Summary {
     }
 }
 
-/// Where jobs hardly waited there is nothing to say of slots.
-fn utilisation(Backlog { busy, all }: Backlog) -> String {
-    if all < BACKLOG_MIN {
-        return "so many that jobs hardly waited".to_owned();
-    }
-    let percent = busy.as_secs_f64() / all.as_secs_f64() * 100.0;
-    format!("{percent:.1} % in use while jobs waited")
-}
-
 /// How many, and which.
 fn named(ids: &[String]) -> String {
     match ids.len() {
@@ -235,16 +224,6 @@ fn named(ids: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_use_of_slots_is_told_where_jobs_waited() {
-        let backlog = |busy, all| Backlog {
-            busy: Duration::from_millis(busy),
-            all: Duration::from_millis(all),
-        };
-        assert!(utilisation(backlog(10, 1_000)).contains("hardly waited"));
-        assert!(utilisation(backlog(997_400, 1_000_000)).starts_with("99.7 %"));
-    }
 
     #[test]
     fn what_is_wrong_is_named_as_far_as_one_can_read_it() {

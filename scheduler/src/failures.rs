@@ -219,7 +219,7 @@ impl Failures {
         {
             Ok(_) => warn!(%schedule, count, "paused the schedule: its jobs fail"),
             Err(error) => {
-                error!(%schedule, %error, "the schedule could not be paused after its jobs failed")
+                error!(%schedule, %error, "the schedule could not be paused after its jobs failed");
             }
         }
     }

@@ -44,16 +44,14 @@ pub(crate) async fn run(command: WorkerCommand, connect: &ConnectArgs) -> anyhow
 
 fn table(workers: &[Beacon]) -> Table {
     let columns = [
-        "WORKER", "QUEUES", "RUNNING", "SLOTS", "PULLING", "SETTLING", "LAST JOB", "UP", "VERSION",
-        "STATE",
+        "WORKER", "QUEUES", "SLOTS", "PULLING", "SETTLING", "LAST JOB", "UP", "VERSION", "STATE",
     ];
-    let mut table = Table::new(&columns).right(&[2, 3, 4, 5]);
+    let mut table = Table::new(&columns).right(&[2, 3, 4]);
     for worker in workers {
         table.row([
             worker.id.as_str().into(),
             worker.lanes.join(",").into(),
-            worker.running.to_string().into(),
-            worker.slots.to_string().into(),
+            format!("{}/{}", worker.running, worker.slots).into(),
             worker.promised.to_string().into(),
             worker.settling.to_string().into(),
             worker

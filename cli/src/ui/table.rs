@@ -3,12 +3,18 @@
 use std::io::IsTerminal;
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement, Row};
+use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width};
 
 use super::out;
 
 /// The narrowest terminal that a table is fitted to.
 const WIDTH_MIN: u16 = 60;
+
+/// The most of its content that a column keeps when the table is fitted.
+const KEPT_MAX: usize = 9;
+
+/// The space between columns.
+const GAP: u16 = 2;
 
 /// A table in the making.
 pub(crate) struct Table {
@@ -42,17 +48,8 @@ impl Table {
     pub(crate) fn new(columns: &[&str]) -> Self {
         let mut inner = comfy_table::Table::new();
         inner.load_style(NOTHING).set_header(columns.to_vec());
-        if std::io::stdout().is_terminal() {
-            inner.set_content_arrangement(ContentArrangement::Dynamic);
-            if inner.width().is_some_and(|width| width < WIDTH_MIN) {
-                inner.set_width(WIDTH_MIN);
-            }
-        }
-        for (index, column) in inner.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if index == 0 {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+        for column in inner.column_iter_mut() {
+            column.set_padding((0, GAP));
         }
         Self { inner }
     }
@@ -80,8 +77,36 @@ impl Table {
     }
 
     /// Writes it to stdout.
-    pub(crate) fn print(&self) -> anyhow::Result<()> {
+    pub(crate) fn print(mut self) -> anyhow::Result<()> {
+        if std::io::stdout().is_terminal() {
+            let width = self.inner.width();
+            self.fit(width.unwrap_or(WIDTH_MIN));
+        }
         Ok(out::line(self.inner.trim_fmt())?)
+    }
+
+    /// Cuts long values so that rows fit into the width. Headers and short values stay whole.
+    fn fit(&mut self, width: u16) {
+        self.inner
+            .set_content_arrangement(ContentArrangement::Dynamic);
+        self.inner.set_width(width.max(WIDTH_MIN));
+        let headers: Vec<usize> = self.inner.header().map_or(Vec::new(), |header| {
+            header
+                .cell_iter()
+                .map(|cell| cell.content().chars().count())
+                .collect()
+        });
+        let contents = self.inner.column_max_content_widths();
+        for (index, column) in self.inner.column_iter_mut().enumerate() {
+            let header = headers.get(index).copied().unwrap_or_default();
+            let content = usize::from(contents.get(index).copied().unwrap_or_default());
+            let kept = header.max(content.min(KEPT_MAX));
+            let kept = u16::try_from(kept).unwrap_or(u16::MAX).saturating_add(GAP);
+            column.set_constraint(match index {
+                0 => ColumnConstraint::ContentWidth,
+                _ => ColumnConstraint::LowerBoundary(Width::Fixed(kept)),
+            });
+        }
     }
 }
 
@@ -129,5 +154,32 @@ mod tests {
         assert!(lines[1].ends_with(&long));
         assert_eq!(lines[2], "long-name   1200  two lines [31m");
         assert!(!text.contains('\u{1b}'), "no control characters: {text:?}");
+    }
+
+    #[test]
+    fn a_fitted_table_keeps_headers_and_short_values() {
+        let mut table = Table::new(&["ID", "STATE", "ATTEMPT", "DETAIL"]);
+        let id = "01a20a91-409e-77d2-b51b-4643555c18a2";
+        table.row([
+            id.into(),
+            "running".into(),
+            "1/20".into(),
+            "on a worker with a long name".into(),
+        ]);
+        table.fit(72);
+        let text = table.inner.trim_fmt();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0].split_whitespace().collect::<Vec<_>>(),
+            ["ID", "STATE", "ATTEMPT", "DETAIL"]
+        );
+        assert!(
+            lines[1].starts_with(id) && lines[1].contains("running  1/20"),
+            "{text}"
+        );
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 72) && lines.len() == 2,
+            "{text}"
+        );
     }
 }

@@ -69,15 +69,14 @@ pub(crate) async fn run(args: ListArgs, connect: &ConnectArgs) -> anyhow::Result
 
 /// Jobs as a table.
 pub(crate) fn table(jobs: &[JobSummary]) -> Table {
-    let columns = ["ID", "QUEUE", "TASK", "STATE", "ATTEMPT", "SINCE", "DETAIL"];
-    let mut table = Table::new(&columns).right(&[4]);
+    let columns = ["ID", "QUEUE", "TASK", "STATE", "SINCE", "DETAIL"];
+    let mut table = Table::new(&columns);
     for job in jobs {
         table.row([
             job.id.as_str().into(),
             lane(job).into(),
             job.task.as_str().into(),
             Cell::painted(state(job)),
-            attempt(job).into(),
             since(job).into(),
             detail(job).into(),
         ]);
@@ -116,6 +115,9 @@ fn since(job: &JobSummary) -> String {
 
 fn detail(job: &JobSummary) -> String {
     let mut parts = Vec::new();
+    if job.attempt > 1 {
+        parts.push(format!("attempt {}", attempt(job)));
+    }
     parts.extend(job.run_at.map(time::relative));
     if job.state == JobState::Running {
         parts.push(match &job.worker {
@@ -148,10 +150,10 @@ mod tests {
         (job.max_attempts, job.attempts_used) = (Some(5), 2);
         let now = repull::clock::now();
         let mut row = JobSummary::of_message(&job, JobState::Running, 1, now);
-        assert_eq!(detail(&row), "just taken");
+        assert_eq!(detail(&row), "attempt 2/5, just taken");
         row.worker = Some("w-1".parse().unwrap());
         row.progress = Some(0.25);
-        assert_eq!(detail(&row), "on w-1, 25 %");
+        assert_eq!(detail(&row), "attempt 2/5, on w-1, 25 %");
         assert_eq!(
             (attempt(&row), state(&row)),
             ("2/5".into(), "running".into())

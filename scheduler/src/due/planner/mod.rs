@@ -16,7 +16,7 @@ use repull::trigger::Trigger;
 use super::fire::{Decision, Fire, Kind, Passed, Passing};
 use super::intern::Interner;
 use super::mark::Mark;
-use super::misfire::{At, Fires, Row, judge};
+use super::misfire::{Fires, Row, judge};
 use super::slot::{Flags, Slot, SlotId};
 
 /// Most fires that a version may have taken before we learned that it had ended.

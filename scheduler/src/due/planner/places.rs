@@ -6,10 +6,15 @@ use chrono::{DateTime, Utc};
 use repull::id::ScheduleId;
 
 use super::Planner;
+use crate::due::misfire::At;
 use crate::due::slot::{Slot, SlotId};
 
 impl Planner {
-    pub(super) fn with_versions(&mut self, schedule: &ScheduleId, change: impl Fn(&mut Slot)) -> Vec<SlotId> {
+    pub(super) fn with_versions(
+        &mut self,
+        schedule: &ScheduleId,
+        change: impl Fn(&mut Slot),
+    ) -> Vec<SlotId> {
         let versions: Vec<SlotId> = self.versions(schedule).collect();
         for id in &versions {
             if let Some(slot) = self.slots[id.place as usize].as_mut() {

@@ -3,6 +3,7 @@
 mod add;
 mod apply;
 mod backfill;
+mod diff;
 mod file;
 mod history;
 mod list;

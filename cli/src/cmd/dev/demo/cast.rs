@@ -15,7 +15,7 @@ use super::super::hand::Hand;
 use super::super::stack::Stack;
 use super::files::Files;
 use super::screen::WorkerView;
-use super::tasks::{self, Tally};
+use super::tasks::{Library, Tally};
 use crate::ui::report::usage;
 
 /// How long running jobs may go on when their worker leaves: too short for the long ones.
@@ -26,9 +26,8 @@ const CLOCK_SLOTS: u32 = 4;
 
 /// All workers of a run.
 pub(super) struct Cast {
-    files: Arc<Files>,
+    library: Library,
     slots: u32,
-    tally: Tally,
     members: Vec<Member>,
     clock: Option<Hand>,
 }
@@ -45,9 +44,8 @@ impl Cast {
     /// Nobody yet; those who join will have this many slots each.
     pub(super) fn new(files: Arc<Files>, slots: u32) -> Self {
         Self {
-            files,
+            library: Library::new(files),
             slots,
-            tally: Tally::default(),
             members: Vec::new(),
             clock: None,
         }
@@ -95,7 +93,7 @@ impl Cast {
             .queue(queue)
             .slots(slots)
             .drain_timeout(DRAIN);
-        let worker = tasks::register(builder, &self.files, &self.tally).build();
+        let worker = self.library.register(builder).build();
         Ok(Hand::start(
             worker.map_err(|problems| usage(problems.to_string()))?,
         ))
@@ -124,7 +122,7 @@ impl Cast {
 
     /// What the handlers saw.
     pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+        self.library.tally()
     }
 
     /// Whether all who leave have gone; fails where somebody else has.

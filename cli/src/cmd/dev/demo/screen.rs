@@ -181,7 +181,7 @@ impl Bars {
 }
 
 fn style(color: &str) -> ProgressStyle {
-    let template = format!("{{prefix:>8}} {{bar:40.{color}/dim}} {{msg}}");
+    let template = format!("{{prefix:>8}} {{bar:30.{color}/dim}} {{msg}}");
     ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─")

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use repull::id::WorkerId;
 use repull_worker::{Context, TaskError, WorkerBuilder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::files::{FILE_BYTES_MAX, Files};
 use super::load::{HashArgs, Kind};
@@ -30,20 +32,34 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Library {
     files: Arc<Files>,
     tally: Tally,
+    /// Reading needs a core: no more at once than there are, so that the workers' loops get theirs.
+    cores: Arc<Semaphore>,
 }
 
-/// Adds the demo's tasks to a worker.
-pub(super) fn register(builder: WorkerBuilder, files: &Arc<Files>, tally: &Tally) -> WorkerBuilder {
-    let library = Library {
-        files: files.clone(),
-        tally: tally.clone(),
-    };
-    let builder = Kind::ALL
-        .into_iter()
-        .fold(builder.state(library), |builder, kind| {
-            builder.task(kind.task(), hash)
-        });
-    builder.task(TICK, |_, fire: serde_json::Value| async move { Ok(fire) })
+impl Library {
+    pub(super) fn new(files: Arc<Files>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            files,
+            tally: Tally::default(),
+            cores: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    /// What the handlers saw.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Adds the demo's tasks to a worker.
+    pub(super) fn register(&self, builder: WorkerBuilder) -> WorkerBuilder {
+        let builder = Kind::ALL
+            .into_iter()
+            .fold(builder.state(self.clone()), |builder, kind| {
+                builder.task(kind.task(), hash)
+            });
+        builder.task(TICK, |_, fire: serde_json::Value| async move { Ok(fire) })
+    }
 }
 
 /// What reading files gave.
@@ -79,7 +95,13 @@ async fn hash(context: Context, args: HashArgs) -> Result<Findings, TaskError> {
     let mut reading = Reading::default();
     for (step, names) in all.chunks(all.len().div_ceil(steps)).enumerate() {
         let (names, root) = (names.to_vec(), library.files.root.clone());
-        reading = tokio::task::spawn_blocking(move || reading.read_all(&root, &names)).await??;
+        let core = library.cores.clone().acquire_owned().await?;
+        let read = move || {
+            let reading = reading.read_all(&root, &names);
+            drop(core);
+            reading
+        };
+        reading = tokio::task::spawn_blocking(read).await??;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = context.cancelled() => return Err(TaskError::retry("interrupted while it read files")),

@@ -29,6 +29,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a request to the server may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many messages of one subscription may wait to be read; more are dropped. A server sends up to
+/// 32 MB ahead to a reader of a stream, which is this many small ones.
+pub const SUBSCRIPTION_CAPACITY: usize = 1 << 19;
+
 /// How many refusals are remembered.
 const REFUSALS_KEPT: usize = 16;
 
@@ -106,6 +110,7 @@ impl Connection {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(REQUEST_TIMEOUT))
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
             // All our subjects are made of checked names.
             .skip_subject_validation(true)
             .reconnect_delay_callback(reconnect_delay)

@@ -138,7 +138,10 @@ mod tests {
         };
         assert_eq!(id(1, "{\"a\":1}\n"), id(1, "{\"a\":1}\r\n"));
         // Fixed for all times: a file may be run again by a later version.
-        assert_eq!(id(1, "{\"a\":1}").as_str(), "line1-916fd2169e5f45d03d8741ed0263c850");
+        assert_eq!(
+            id(1, "{\"a\":1}").as_str(),
+            "line1-916fd2169e5f45d03d8741ed0263c850"
+        );
         assert_ne!(id(1, "{\"a\":1}"), id(2, "{\"a\":1}"));
         assert_ne!(id(1, "{\"a\":1}"), id(1, "{\"a\":2}"));
     }

@@ -39,21 +39,16 @@ pub async fn enqueue_all(client: &Client, jobs: Vec<Job>) -> Vec<Enqueued> {
 pub async fn events(client: &Client) -> HashMap<String, Vec<JobEvent>> {
     use async_nats::jetstream::consumer::pull::OrderedConfig;
     let name = Place::Results.stream(client.namespace());
-    let mut stream = client
-        .jetstream()
-        .get_stream(name)
-        .await
-        .expect("the results");
-    let mut left = stream
-        .info()
-        .await
-        .expect("the results' state")
-        .state
-        .messages;
-    let consumer = stream
-        .create_consumer(OrderedConfig::default())
-        .await
-        .expect("a reader of the results");
+    // A cluster may be electing a leader.
+    let stream = eventually(DEADLINE, "the results can be read", async || {
+        client.jetstream().get_stream(&name).await.ok()
+    })
+    .await;
+    let mut left = stream.cached_info().state.messages;
+    let consumer = eventually(DEADLINE, "the results have a reader", async || {
+        stream.create_consumer(OrderedConfig::default()).await.ok()
+    })
+    .await;
     let mut messages = consumer.messages().await.expect("messages of the results");
     let mut events: HashMap<String, Vec<JobEvent>> = HashMap::new();
     while left > 0 {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use repull::client::Client;
 use repull::connect::Settings;
@@ -14,6 +15,7 @@ use crate::output::Output;
 use crate::process::{Process, ProcessBuilder};
 use crate::roles::{SchedulerBuilder, WorkerBuilder};
 use crate::server::NatsServerBuilder;
+use crate::wait::DEADLINE;
 use crate::{Binary, Cluster, Interceptor, NatsServer, Proxy, limit};
 
 /// The server side of a world.
@@ -144,8 +146,14 @@ impl WorldBuilder {
                 ..Layout::default()
             });
             let client = world.connect().await;
-            if let Err(error) = client.ensure_topology(&layout).await {
-                panic!("cannot make the streams: {error}");
+            // A cluster that has just elected may still count a peer as offline.
+            let started = Instant::now();
+            while let Err(error) = client.ensure_topology(&layout).await {
+                assert!(
+                    started.elapsed() < DEADLINE,
+                    "cannot make the streams: {error}"
+                );
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             world.client = Some(client);
         }

@@ -69,7 +69,7 @@ impl<T> Pipeline<T> {
     }
 
     /// Sends a message; its answer comes out of [`Pipeline::next`] with `item`.
-    pub(crate) async fn send(&mut self, item: T, message: Message) {
+    pub(crate) async fn send(&mut self, item: T, mut message: Message) {
         if let Err(error) = self.client.check_message(&message) {
             self.in_flight += 1;
             self.ready.push_back((item, Answer::Final(error)));
@@ -86,7 +86,7 @@ impl<T> Pipeline<T> {
         flight.serial = flight.serial.wrapping_add(1);
         let serial = flight.serial;
         let reply = format!("{}.{place}-{serial}", self.inbox);
-        let headers = message.wire_headers();
+        let headers = message.take_wire_headers();
         flight.item = Some((item, message.subject.clone()));
         self.in_flight += 1;
         let sent = self

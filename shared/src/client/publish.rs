@@ -68,7 +68,16 @@ pub struct Message {
 impl Message {
     /// All headers, with the server's.
     pub fn wire_headers(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        self.with_servers(self.headers.clone())
+    }
+
+    /// The same, taken out of the message: for who sends it once and forgets it.
+    pub fn take_wire_headers(&mut self) -> HeaderMap {
+        let headers = std::mem::take(&mut self.headers);
+        self.with_servers(headers)
+    }
+
+    fn with_servers(&self, mut headers: HeaderMap) -> HeaderMap {
         headers.insert(async_nats::header::NATS_MESSAGE_ID, self.id.as_str());
         let expected = match self.expect {
             Expect::Anything => return headers,

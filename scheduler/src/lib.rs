@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod buckets;
 pub mod config;
 mod delayed;
 pub mod due;

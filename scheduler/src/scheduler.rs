@@ -10,17 +10,18 @@ use repull::client::Client;
 use repull::clock;
 use repull::id::{QueueName, WorkerId};
 use repull::topology::{Bucket, Layout, Topology};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::buckets::Buckets;
 use crate::config::Config;
 use crate::error::Error;
 use crate::failures::{Failures, Watched};
 use crate::health::SchedulerHealth;
 use crate::housekeeping::Housekeeping;
-use crate::lease::{self, Keeper};
+use crate::lease::{self, Balance, Keeper};
 use crate::metrics::Metrics;
 use crate::shard::{Parts, Shard};
 use crate::sharding::{Board, Share};
@@ -167,6 +168,15 @@ impl Scheduler {
             later::watch(client, inputs, jobs, stop_all.clone()),
         ));
         self.start_housekeeping(&mut parts, topology, &shards, &stop_all);
+        let attend = lease::attend(
+            self.client.clone(),
+            buckets.leader.clone(),
+            self.config.id.clone(),
+            buckets.lease,
+            shards.balance.clone(),
+            stop_all.clone(),
+        );
+        parts.spawn(named("the count of schedulers", attend));
         info!(id = %self.config.id, shards = count, lease = ?buckets.lease, "scheduler started");
         let ended = self.supervise(&mut parts, shards, &shutdown).await;
         stop_all.cancel();
@@ -191,21 +201,27 @@ impl Scheduler {
             keepers: JoinSet::new(),
             stop_keepers: CancellationToken::new(),
             tenures: Vec::new(),
+            balance: Arc::new(Balance::new(usize::from(board.count()))),
         };
         let mut inputs = Vec::new();
         for index in 0..board.count() {
             let key = crate::shards::key(index, board.count());
             let (sender, receiver) = mpsc::channel(INPUTS);
             let (tenure, tenure_seen) = watch::channel(None);
+            let left = Arc::new(Notify::new());
             shards.tenures.push(tenure_seen.clone());
             let entry = watermark::Entry::new(buckets.watermark.clone(), key.clone());
-            let mark = self.first_watermark(buckets, &entry).await?.mark();
+            let mark = self
+                .first_watermark(buckets, &entry, board.count())
+                .await?
+                .mark();
             let shard = Shard::new(Parts {
                 client: self.client.clone(),
                 id: self.config.id.clone(),
                 metrics: self.metrics.clone(),
                 inputs: receiver,
                 tenure: tenure_seen,
+                left: left.clone(),
                 watermark: entry,
                 mark,
                 position: reading.position.clone(),
@@ -220,6 +236,8 @@ impl Scheduler {
                 id: self.config.id.clone(),
                 length: buckets.lease,
                 tenure,
+                left,
+                balance: shards.balance.clone(),
                 stop: shards.stop_keepers.clone(),
             };
             let (mut start, stop) = (reading.start.clone(), shards.stop_keepers.clone());
@@ -231,6 +249,7 @@ impl Scheduler {
             });
             inputs.push(sender);
         }
+        crate::shards::forget_others(&buckets.watermark, board.count()).await?;
         Ok((shards, inputs))
     }
 
@@ -240,6 +259,7 @@ impl Scheduler {
         &self,
         buckets: &Buckets,
         entry: &watermark::Entry,
+        shards: u16,
     ) -> Result<Watermark, Error> {
         let failed = |error: watermark::WatermarkError| Error::Bucket {
             action: "use",
@@ -250,14 +270,16 @@ impl Scheduler {
             return Ok(found);
         }
         let now = clock::now();
-        let first = Watermark {
+        let known = buckets.schedules_revision().await?;
+        let inherited = crate::shards::inherit(&buckets.watermark, shards).await?;
+        let first = inherited.unwrap_or(Watermark {
             up_to: now,
             horizon: now,
-            known: buckets.schedules_revision().await?,
+            known,
             held: std::collections::BTreeMap::new(),
             lease_revision: 0,
             writer: self.config.id.to_string(),
-        };
+        });
         entry.create(&first).await.map_err(failed)?;
         let found = entry.read().await.map_err(failed)?;
         Ok(found.map_or(first, |(_, found)| found))
@@ -321,6 +343,7 @@ struct Shards {
     keepers: JoinSet<()>,
     stop_keepers: CancellationToken,
     tenures: Vec<watch::Receiver<Option<lease::Tenure>>>,
+    balance: Arc<Balance>,
 }
 
 type Part = (&'static str, Result<(), String>);
@@ -342,50 +365,4 @@ fn ended(what: &'static str, part: Result<Part, tokio::task::JoinError>) -> Erro
             reason: error.to_string(),
         },
     }
-}
-
-/// The buckets that a scheduler writes itself.
-struct Buckets {
-    leader: kv::Store,
-    watermark: kv::Store,
-    schedules: kv::Store,
-    /// The lease: what the bucket that is there says.
-    lease: Duration,
-}
-
-impl Buckets {
-    async fn open(client: &Client) -> Result<Self, Error> {
-        let leader = open(client, Bucket::Leader).await?;
-        let lease = leader.stream.cached_info().config.max_age;
-        Ok(Self {
-            leader,
-            watermark: open(client, Bucket::Watermark).await?,
-            schedules: open(client, Bucket::Schedules).await?,
-            lease,
-        })
-    }
-
-    async fn schedules_revision(&self) -> Result<u64, Error> {
-        match self.schedules.stream.get_info().await {
-            Ok(info) => Ok(info.state.last_sequence),
-            Err(error) => Err(Error::Bucket {
-                action: "look up",
-                bucket: self.schedules.name.clone(),
-                reason: error.to_string(),
-            }),
-        }
-    }
-}
-
-async fn open(client: &Client, bucket: Bucket) -> Result<kv::Store, Error> {
-    let name = bucket.name(client.namespace());
-    let store = client.jetstream().get_key_value(&name).await;
-    store.map_err(|error| Error::Bucket {
-        action: "open",
-        bucket: name,
-        reason: client
-            .connection()
-            .refusal()
-            .unwrap_or_else(|| error.to_string()),
-    })
 }

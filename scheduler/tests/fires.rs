@@ -5,6 +5,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use repull::topology::Bucket;
 use serde_json::json;
 use support::{Drain, World, eventually};
 
@@ -149,4 +150,60 @@ async fn a_leader_that_is_stopped_hands_over_at_once() {
         assert!(stopped.elapsed() < std::time::Duration::from_secs(1));
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_spread_over_schedulers_and_are_taken_over() {
+    let mut world = World::start().await;
+    let four = ["--shards", "4"];
+    world.scheduler_with("first", &four);
+    world.spread(&[("first", 4)]).await;
+    let schedules = put_many(&world, 20, 100).await;
+    let drain = world.drain().await;
+    world.scheduler_with("second", &four);
+    world.spread(&[("first", 2), ("second", 2)]).await;
+    world.scheduler_with("third", &four);
+    // Two are the share of each of three as well, so nobody gives one back.
+    world.logged("third", "scheduler started").await;
+    world.kill("first");
+    world.spread(&[("second", 2), ("third", 2)]).await;
+    let until = repull::clock::now();
+    eventually("all fires came", || async {
+        let newest = drain.taken().iter().map(|job| job.stored).max()?;
+        (newest > until + TimeDelta::seconds(2)).then_some(())
+    })
+    .await;
+    check(&drain, &schedules, until);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_shards_goes_on_where_the_last_one_was() {
+    let mut world = World::start().await;
+    world.scheduler("first");
+    world.spread(&[("first", 1)]).await;
+    let schedules = put_many(&world, 20, 100).await;
+    let drain = world.drain().await;
+    drain.reached(100).await;
+    world.kill("first");
+    let bucket = Bucket::Watermark.name(world.client.namespace());
+    let bucket = world
+        .client
+        .jetstream()
+        .get_key_value(bucket)
+        .await
+        .unwrap();
+    bucket
+        .put("shards", r#"{"count": 3}"#.into())
+        .await
+        .unwrap();
+    world.scheduler("second");
+    world.spread(&[("second", 3)]).await;
+    let until = repull::clock::now();
+    eventually("all fires came", || async {
+        let newest = drain.taken().iter().map(|job| job.stored).max()?;
+        (newest > until + TimeDelta::seconds(2)).then_some(())
+    })
+    .await;
+    check(&drain, &schedules, until);
+    assert!(bucket.get("0-of-1").await.unwrap().is_none());
 }

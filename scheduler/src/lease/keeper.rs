@@ -1,5 +1,6 @@
 //! The shell of the lease: asks the bucket and tells the shard.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
@@ -7,11 +8,11 @@ use futures_util::StreamExt;
 use repull::clock;
 use repull::id::WorkerId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Ask, Lease};
+use super::{Ask, Balance, Lease};
 
 /// What a shard may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub(crate) struct Tenure {
     pub(crate) term: u64,
     /// When it ends unless it is renewed.
     pub(crate) acting_until: Instant,
+    /// It is given back: another scheduler shall lead the shard. The shard gets confirmed what it has
+    /// in hand and then says so.
+    pub(crate) leaving: bool,
 }
 
 impl Tenure {
@@ -52,37 +56,57 @@ pub(crate) struct Keeper {
     pub(crate) length: Duration,
     /// Where the shard learns of it.
     pub(crate) tenure: watch::Sender<Option<Tenure>>,
+    /// Where the shard says that it has left.
+    pub(crate) left: Arc<Notify>,
+    /// Which of the shards are this scheduler's.
+    pub(crate) balance: Arc<Balance>,
     /// Ended before the keeper: the shard has published what it had in hand and gives up the lease.
     pub(crate) stop: CancellationToken,
 }
 
-/// Asks for the lease, renews it, and gives it back when stopped.
+/// Asks for the lease, renews it, and gives it back when stopped or when it is another's turn.
 pub(crate) async fn keep(mut keeper: Keeper) {
     let mut lease = Lease::new(keeper.length, Instant::now());
     let mut freed: Option<kv::Watch> = None;
-    loop {
-        keeper.tell(&lease);
-        match lease.ask(Instant::now()) {
-            Ask::Create => keeper.create(&mut lease).await,
-            Ask::Renew { revision } => keeper.renew(&mut lease, revision).await,
-            Ask::Nothing { until } => {
-                // A standby waits for a deletion as well; an entry that expires tells nobody.
-                if freed.is_none() && lease.held().is_none() {
-                    freed = keeper.bucket.watch(&keeper.key).await.ok();
+    let mut vacant_since: Option<Instant> = None;
+    while !keeper.stop.is_cancelled() {
+        let is_held = lease.held().is_some();
+        keeper.balance.set_held(&keeper.key, is_held);
+        let leaving = is_held && keeper.balance.should_leave(&keeper.key);
+        keeper.tell(&lease, leaving);
+        let until = match lease.ask(Instant::now()) {
+            Ask::Create => {
+                if keeper.may_take(&mut vacant_since).await {
+                    keeper.create(&mut lease).await;
+                } else {
+                    lease.refused(Instant::now(), crate::random::unit());
                 }
-                tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
-                    () = keeper.stop.cancelled() => break,
-                    change = next_change(&mut freed) => match change {
-                        Some(Operation::Put) => {}
-                        Some(_) => lease.freed(Instant::now()),
-                        None => freed = None,
-                    },
-                }
+                continue;
             }
+            Ask::Renew { revision } => {
+                keeper.renew(&mut lease, revision).await;
+                continue;
+            }
+            Ask::Nothing { until } => until,
+        };
+        // A standby waits for a deletion as well; an entry that expires tells nobody.
+        if is_held {
+            freed = None;
+        } else if freed.is_none() {
+            freed = keeper.bucket.watch(&keeper.key).await.ok();
         }
-        if keeper.stop.is_cancelled() {
-            break;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = keeper.stop.cancelled() => {}
+            () = keeper.left.notified(), if leaving => {
+                keeper.give_back(&lease).await;
+                lease.refused(Instant::now() + keeper.length, 0.0);
+            }
+            change = next_change(&mut freed) => match change {
+                Some(Operation::Put) => {}
+                Some(_) => lease.freed(Instant::now()),
+                None => freed = None,
+            },
         }
     }
     keeper.give_back(&lease).await;
@@ -96,10 +120,12 @@ async fn next_change(watch: &mut Option<kv::Watch>) -> Option<Operation> {
 }
 
 impl Keeper {
-    fn tell(&mut self, lease: &Lease) {
-        let tenure = lease
-            .tenure()
-            .map(|(term, acting_until)| Tenure { term, acting_until });
+    fn tell(&mut self, lease: &Lease, leaving: bool) {
+        let tenure = lease.tenure().map(|(term, acting_until)| Tenure {
+            term,
+            acting_until,
+            leaving,
+        });
         self.tenure.send_if_modified(|told| {
             let changed = *told != tenure;
             *told = tenure;
@@ -115,6 +141,22 @@ impl Keeper {
             at: clock::now(),
         };
         serde_json::to_vec(&holder).unwrap_or_default().into()
+    }
+
+    /// Whether to try for the lease: where this scheduler has its share, only one that nobody has
+    /// taken for a while.
+    async fn may_take(&self, vacant_since: &mut Option<Instant>) -> bool {
+        if self.balance.wants_more() {
+            *vacant_since = None;
+            return true;
+        }
+        let entry = tokio::time::timeout(self.patience(), self.bucket.entry(&self.key)).await;
+        let Ok(Ok(entry)) = entry else { return false };
+        if entry.is_some_and(|entry| entry.operation == Operation::Put) {
+            *vacant_since = None;
+            return false;
+        }
+        vacant_since.get_or_insert_with(Instant::now).elapsed() >= self.length
     }
 
     async fn create(&mut self, lease: &mut Lease) {

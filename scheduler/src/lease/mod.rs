@@ -9,8 +9,10 @@
 //! slow answer and the server's coarse timers. Two leaders for a moment are possible all the same (a
 //! paused process wakes up between two checks), and harmless: what they publish has the same ids.
 
+mod balance;
 mod keeper;
 mod state;
 
+pub(crate) use balance::{Balance, attend};
 pub(crate) use keeper::{Keeper, Tenure, keep};
 use state::{Ask, Lease};

@@ -6,13 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use repull::client::{Answer, Client, Error, Expect, Message, PublishError};
+use repull::client::{Answer, Error, PublishError};
 use repull::clock;
 use repull::schedule::Overlap;
-use repull::wire::{Fate, LedgerEntry, Place, encode_headers, headers};
+use repull::wire::{Fate, LedgerEntry, Place};
 use tracing::{debug, error, warn};
 
+use super::messages::{
+    buffer_message, buffer_subject, cancel_other, publish_message, publish_subject,
+};
 use super::open::Ticket;
 use super::{Item, Shard, lookup};
 use crate::delayed;
@@ -28,9 +30,6 @@ const ENTRY_TRIES_MAX: u32 = 10;
 
 /// A fire that is published later than this is written to the ledger as late.
 const LATE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-
-/// What the id of a buffered fire's later job ends with.
-const BUFFERED: &str = repull::schedule::BUFFERED_SUFFIX;
 
 /// A fire on its way.
 #[derive(Debug)]
@@ -353,53 +352,4 @@ impl Shard {
             }
         }
     }
-}
-
-fn publish_subject(client: &Client, fire: &Fire) -> String {
-    lookup::address(fire).subject(client.namespace(), Place::Jobs)
-}
-
-fn buffer_subject(client: &Client, fire: &Fire) -> String {
-    let subject = lookup::address(fire).subject(client.namespace(), Place::Later);
-    format!("{subject}{BUFFERED}")
-}
-
-fn publish_message(client: &Client, fire: &Fire) -> Message {
-    let mut job = fire.job();
-    job.enqueued_at = Some(clock::now());
-    Message {
-        subject: publish_subject(client, fire),
-        headers: encode_headers(&job),
-        body: job.args,
-        id: fire.id(),
-        expect: Expect::Nothing,
-    }
-}
-
-/// The fire as a later job that is due now and stays until its schedule's previous run has ended.
-fn buffer_message(client: &Client, fire: &Fire) -> Message {
-    let mut job = fire.job();
-    let now: DateTime<Utc> = clock::now();
-    (job.enqueued_at, job.run_at) = (Some(now), Some(now));
-    let mut headers = encode_headers(&job);
-    headers.insert(headers::JOB_ID, job.id.as_str());
-    Message {
-        subject: buffer_subject(client, fire),
-        headers,
-        body: job.args,
-        id: format!("{}:buffer", fire.id()),
-        expect: Expect::Nothing,
-    }
-}
-
-async fn cancel_other(client: &Client, fire: &Fire) -> Result<(), Error> {
-    let reason = format!(
-        "schedule `{}` fired again at {}",
-        fire.schedule,
-        repull::schedule::show_time(fire.at)
-    );
-    client
-        .cancel_all([lookup::address(fire)], &reason)
-        .await
-        .map(drop)
 }

@@ -58,13 +58,21 @@ impl Shard {
     pub(super) async fn tenure_changed(&mut self) {
         let tenure = *self.tenure.borrow_and_update();
         match (&mut self.leading, tenure) {
+            (Some(_), Some(tenure)) if tenure.leaving => {
+                self.drain().await;
+                self.step_down("another scheduler shall lead the shard");
+                self.left.notify_one();
+            }
+            // It gives the lease back in a moment.
+            (None, Some(tenure)) if tenure.leaving => self.left.notify_one(),
             (Some(leading), Some(tenure)) if leading.tenure.term == tenure.term => {
                 leading.tenure = tenure;
             }
             (None, None) => {}
             (leading, tenure) => {
                 if leading.is_some() {
-                    self.step_down("its lease is another's or has lapsed");
+                    warn!("the lease is another's or has lapsed");
+                    self.step_down("without its lease");
                 }
                 if let Some(tenure) = tenure {
                     self.take_over(tenure).await;
@@ -227,7 +235,7 @@ impl Shard {
         let Some(leading) = self.leading.take() else {
             return;
         };
-        warn!(term = leading.tenure.term, why, "stepping down");
+        info!(term = leading.tenure.term, why, "stepping down");
         self.metrics.leader.dec();
         self.metrics.leader_changes.inc();
         self.pipeline.abandon();
@@ -250,7 +258,8 @@ impl Shard {
             return;
         };
         if !leading.tenure.holds() {
-            return self.step_down("its lease could not be renewed in time");
+            warn!("the lease could not be renewed in time");
+            return self.step_down("without its lease");
         }
         if std::mem::replace(&mut leading.writing, true) {
             return;
@@ -336,15 +345,17 @@ impl Shard {
         if self.open.len() == 0 {
             watermark.horizon = watermark.up_to;
         }
-        if let Some(leading) = &self.leading {
+        if let Some(leading) = &mut self.leading {
             let written = self.watermark.write(&watermark, leading.revision);
             match tokio::time::timeout(DRAIN, written).await {
-                Ok(Ok(_)) => info!(up_to = %watermark.up_to, "wrote the last watermark"),
+                Ok(Ok(_)) => {
+                    info!(up_to = %watermark.up_to, "wrote the last watermark");
+                    leading.watermark = watermark;
+                }
                 Ok(Err(error)) => warn!(%error, "the last watermark was not written"),
                 Err(_) => warn!("the last watermark was not written in time"),
             }
         }
-        self.metrics.leader.dec();
     }
 }
 

@@ -6,18 +6,20 @@
 mod fires;
 mod leading;
 mod lookup;
+mod messages;
 mod open;
 mod promote;
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use repull::client::{Answer, Client};
 use repull::clock;
 use repull::id::{ScheduleId, WorkerId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -96,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) tenure: watch::Receiver<Option<Tenure>>,
+    /// Told when this shard has left, after the tenure said so.
+    pub(crate) left: Arc<Notify>,
     pub(crate) watermark: watermark::Entry,
     /// The mark that is there at the start.
     pub(crate) mark: Mark,
@@ -112,6 +116,7 @@ pub(crate) struct Shard {
     metrics: Metrics,
     inputs: mpsc::Receiver<Input>,
     tenure: watch::Receiver<Option<Tenure>>,
+    left: Arc<Notify>,
     watermark: watermark::Entry,
     position: watch::Receiver<u64>,
     sharding: crate::sharding::Share,
@@ -144,6 +149,7 @@ impl Shard {
             metrics: parts.metrics,
             inputs: parts.inputs,
             tenure: parts.tenure,
+            left: parts.left,
             watermark: parts.watermark,
             position: parts.position,
             sharding: parts.sharding,
@@ -193,6 +199,7 @@ impl Shard {
         }
         if self.leading.is_some() {
             self.drain().await;
+            self.step_down("stopping");
         }
     }
 

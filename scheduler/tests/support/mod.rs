@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use repull::client::Client;
 use repull::connect::Settings;
 use repull::id::Lane;
@@ -71,6 +71,11 @@ impl World {
 
     /// Starts a scheduler process.
     pub(crate) fn scheduler(&mut self, id: &str) {
+        self.scheduler_with(id, &[]);
+    }
+
+    /// Starts a scheduler process with further options.
+    pub(crate) fn scheduler_with(&mut self, id: &str, options: &[&str]) {
         let process = Command::new(env!("CARGO_BIN_EXE_repull-scheduler"))
             .args([
                 "--id",
@@ -80,6 +85,7 @@ impl World {
                 "--log",
                 "info,repull_scheduler=debug",
             ])
+            .args(options)
             .env("NATS_URL", format!("nats://127.0.0.1:{}", self.port))
             .env_remove("REPULL_HTTP")
             .stdin(Stdio::null())
@@ -121,6 +127,34 @@ impl World {
             "{status}\n{}",
             std::fs::read_to_string(self.log(id)).unwrap()
         );
+    }
+
+    /// Which scheduler holds which lease.
+    pub(crate) async fn leases(&self) -> BTreeMap<String, String> {
+        let bucket = Bucket::Leader.name(self.client.namespace());
+        let bucket = self.client.jetstream().get_key_value(bucket).await.unwrap();
+        let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
+        let mut leases = BTreeMap::new();
+        for key in keys.into_iter().filter(|key| key.starts_with("lease.")) {
+            if let Some(json) = bucket.get(&key).await.unwrap() {
+                let holder: serde_json::Value = serde_json::from_slice(&json).unwrap();
+                leases.insert(key, holder["scheduler"].as_str().unwrap().to_owned());
+            }
+        }
+        leases
+    }
+
+    /// Waits until each of these schedulers holds so many leases.
+    pub(crate) async fn spread(&self, expected: &[(&str, usize)]) {
+        eventually(&format!("leases are held as {expected:?}"), || async {
+            let leases = self.leases().await;
+            let holds = |id: &str| leases.values().filter(|holder| *holder == id).count();
+            expected
+                .iter()
+                .all(|(id, count)| holds(id) == *count)
+                .then_some(())
+        })
+        .await;
     }
 
     /// Waits until a scheduler has logged a line with this text.

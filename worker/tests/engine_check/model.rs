@@ -228,7 +228,7 @@ fn deep_connections() {
         ..Budget::default()
     };
     check_deep("two queues", weighted(2, 2), &[1, 1], budget.clone());
-    check_deep("three slots", config(3, 1), &[3], budget);
+    check_deep("three slots", config(3, 1), &[2], budget);
 }
 
 #[test]

@@ -178,8 +178,25 @@ fn run(
     Ok(world)
 }
 
+/// Few runs, since they are long, unless `PROPTEST_CASES` asks for more.
+fn runs() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let config = ProptestConfig {
+        max_shrink_iters: 4_000,
+        ..ProptestConfig::default()
+    };
+    if asked {
+        config
+    } else {
+        ProptestConfig {
+            cases: 48,
+            ..config
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(runs())]
 
     #[test]
     fn large_worlds_stay_sound_and_recover(

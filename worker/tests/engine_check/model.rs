@@ -140,7 +140,7 @@ fn connections_are_lost() {
     check(
         "and a fault",
         config(1, 1),
-        &[2],
+        &[1],
         budget,
         &["stale delivery"],
     );

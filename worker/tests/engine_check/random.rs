@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn large_worlds_stay_sound_and_recover(
         setting in setting(),
-        choices in vec(any::<Choice>(), 0..3_000),
+        choices in vec(any::<Choice>(), 0..2_000),
     ) {
         let ran = run(&setting, trouble(), &choices, None);
         prop_assert!(ran.is_ok(), "{}", ran.unwrap_err());
@@ -210,7 +210,7 @@ proptest! {
     #[test]
     fn large_worlds_without_faults_need_no_guard(
         setting in setting(),
-        choices in vec(any::<Choice>(), 0..3_000),
+        choices in vec(any::<Choice>(), 0..2_000),
     ) {
         let world = run(&setting, Budget::default(), &choices, None);
         prop_assert!(world.is_ok(), "{}", world.unwrap_err());

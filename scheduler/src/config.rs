@@ -37,8 +37,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what the types can't.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks what the types can't, and says all that is wrong.
+    ///
+    /// # Errors
+    /// Names each option, its value and what was expected.
+    pub fn check(&self) -> Result<(), String> {
         let mut problems = Vec::new();
         if self.layout.lease < LEASE_MIN {
             problems.push(format!(

@@ -2,17 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use chrono::TimeDelta;
 use repull::client::Client;
-use repull::clock;
 use repull::telemetry::Health;
 
 use crate::sharding::Board;
 use crate::started::Start;
 
 /// After how long without a round of its loop a scheduler counts as stuck.
-const STUCK_AFTER: TimeDelta = TimeDelta::seconds(60);
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A scheduler's health. A standby is as ready as a leader.
 #[derive(Debug)]
@@ -51,11 +50,11 @@ impl Health for SchedulerHealth {
         let Some(board) = self.board.get() else {
             return Ok(());
         };
-        let silent = clock::now() - board.oldest_tick();
+        let silent = board.silent_for();
         if silent > STUCK_AFTER {
             return Err(format!(
                 "the loop has not gone round for {}s",
-                silent.num_seconds()
+                silent.as_secs()
             ));
         }
         Ok(())

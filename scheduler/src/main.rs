@@ -16,6 +16,7 @@ use repull::id::{QueueName, WorkerId};
 use repull::telemetry::LogArgs;
 use repull::topology::Layout;
 use repull_scheduler::Scheduler;
+use repull_scheduler::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -23,7 +24,7 @@ use tracing::{error, info};
 /// Publishes the due fires of schedules and the jobs whose time has come. Run two or more: one
 /// leads, the others stand by and take over within the lease.
 #[derive(Debug, Parser)]
-#[command(name = "repull-scheduler", version, about, long_about = None)]
+#[command(name = "repull-scheduler", version)]
 struct Args {
     #[command(flatten)]
     connect: ConnectArgs,
@@ -62,8 +63,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let queues = match args.queues() {
-        Ok(queues) => queues,
+    let config = match args.config() {
+        Ok(config) => config,
         Err(problem) => return wrong_usage(&problem),
     };
     if let Err(problem) = repull::telemetry::init(&args.log) {
@@ -76,13 +77,29 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    match runtime.block_on(run(args, queues)) {
+    match runtime.block_on(run(args, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
 }
 
 impl Args {
+    /// What the scheduler is told, checked before anything is connected.
+    fn config(&self) -> Result<Config, String> {
+        let config = Config {
+            id: self.id.clone().unwrap_or_else(WorkerId::generate),
+            layout: Layout {
+                replicas: self.replicas,
+                lease: self.lease,
+                ..Layout::default()
+            },
+            queues: self.queues()?,
+            shards: self.shards,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
     /// The queues; `name=weight`, as workers take it, is understood.
     fn queues(&self) -> Result<Vec<QueueName>, String> {
         self.queues
@@ -98,25 +115,14 @@ impl Args {
     }
 }
 
-async fn run(args: Args, queues: Vec<QueueName>) -> anyhow::Result<()> {
+async fn run(args: Args, config: Config) -> anyhow::Result<()> {
     let shutdown = stop_on_signals()?;
     let settings = args.connect.resolve_without_context()?;
-    let id = args.id.unwrap_or_else(WorkerId::generate);
     let client = tokio::select! {
-        client = Client::connect_as(&settings, id.as_str()) => client?,
+        client = Client::connect_as(&settings, config.id.as_str()) => client?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let layout = Layout {
-        replicas: args.replicas,
-        lease: args.lease,
-        ..Layout::default()
-    };
-    let scheduler = Scheduler::builder(client)
-        .id(id)
-        .layout(layout)
-        .queues(queues)
-        .shards(args.shards)
-        .build()?;
+    let scheduler = Scheduler::builder(client).config(config).build()?;
     if let Some(address) = args.http {
         let (registry, health) = (scheduler.registry(), scheduler.health());
         repull::telemetry::serve(address, registry, health, shutdown.clone()).await?;

@@ -50,6 +50,13 @@ pub struct SchedulerBuilder {
 }
 
 impl SchedulerBuilder {
+    /// All options at once.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
     /// Its id; one of its own by default.
     #[must_use]
     pub fn id(mut self, id: WorkerId) -> Self {
@@ -127,7 +134,7 @@ impl Scheduler {
         };
         let buckets = Buckets::open(&self.client).await?;
         let count = self.agree_on_shards(&buckets.watermark).await?;
-        let board = Board::new(count, self.metrics.clone(), clock::now());
+        let board = Board::new(count, self.metrics.clone());
         self.health.watch(board.clone());
         let mut parts = JoinSet::new();
         // Shards stop first, leases are given back when they have, and all else follows.
@@ -238,6 +245,7 @@ impl Scheduler {
                 tenure,
                 left,
                 balance: shards.balance.clone(),
+                is_troubled: false,
                 stop: shards.stop_keepers.clone(),
             };
             let (mut start, stop) = (reading.start.clone(), shards.stop_keepers.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -31,6 +32,8 @@ pub(crate) struct Share {
 pub(crate) struct Board {
     shards: Vec<Cell>,
     metrics: Metrics,
+    /// What ticks are counted from: a step of the wall clock must not look like a stuck loop.
+    started: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -39,20 +42,20 @@ struct Cell {
     later: AtomicU64,
     /// In microseconds; the greatest value where this process does not lead the shard.
     watermark: AtomicI64,
-    /// In microseconds.
-    tick: AtomicI64,
+    /// When the loop last went round, in milliseconds from the board's start.
+    tick: AtomicU64,
 }
 
 impl Board {
-    pub(crate) fn new(count: u16, metrics: Metrics, now: DateTime<Utc>) -> Arc<Self> {
+    pub(crate) fn new(count: u16, metrics: Metrics) -> Arc<Self> {
         let cell = || Cell {
             watermark: AtomicI64::new(i64::MAX),
-            tick: AtomicI64::new(now.timestamp_micros()),
             ..Cell::default()
         };
         Arc::new(Self {
             shards: (0..count.max(1)).map(|_| cell()).collect(),
             metrics,
+            started: Instant::now(),
         })
     }
 
@@ -61,13 +64,14 @@ impl Board {
         self.shards.len() as u16
     }
 
-    /// When the shard that is furthest behind last went round.
-    pub(crate) fn oldest_tick(&self) -> DateTime<Utc> {
-        let micros = self
+    /// For how long the shard that is furthest behind has not gone round.
+    pub(crate) fn silent_for(&self) -> Duration {
+        let ticks = self
             .shards
             .iter()
             .map(|cell| cell.tick.load(Ordering::Relaxed));
-        DateTime::from_timestamp_micros(micros.min().unwrap_or(0)).unwrap_or_default()
+        let oldest = Duration::from_millis(ticks.min().unwrap_or(0));
+        self.started.elapsed().saturating_sub(oldest)
     }
 
     fn sum(&self, part: impl Fn(&Cell) -> &AtomicU64) -> i64 {
@@ -126,10 +130,10 @@ impl Share {
 
     /// Tells that the shard's loop goes round.
     pub(crate) fn tick(&self, now: DateTime<Utc>) {
-        self.cell()
-            .tick
-            .store(now.timestamp_micros(), Ordering::Relaxed);
-        let oldest = self.board.oldest_tick().timestamp_micros() as f64 / 1e6;
+        let millis = self.board.started.elapsed().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.cell().tick.store(millis, Ordering::Relaxed);
+        let oldest = now.timestamp_micros() as f64 / 1e6 - self.board.silent_for().as_secs_f64();
         self.board.metrics.last_tick.set(oldest);
     }
 }

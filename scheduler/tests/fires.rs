@@ -27,6 +27,37 @@ fn expected(
     ids
 }
 
+/// Waits until every fire until `until` came, and then for two seconds' more of them, in which a
+/// doubled one would come too.
+async fn all_come(
+    drain: &Drain,
+    schedules: &BTreeMap<String, (DateTime<Utc>, i64)>,
+    until: DateTime<Utc>,
+) {
+    let all = expected(schedules, until);
+    eventually("all fires came", || async {
+        let taken: BTreeSet<String> = drain.taken().into_iter().map(|job| job.nonce).collect();
+        all.is_subset(&taken).then_some(())
+    })
+    .await;
+    let later = expected(schedules, repull::clock::now() + TimeDelta::seconds(2));
+    let last = later.last().cloned().unwrap_or_default();
+    let millis: i64 = later
+        .iter()
+        .filter_map(|id| id.rsplit('-').next()?.parse().ok())
+        .max()
+        .unwrap_or(0);
+    eventually(&format!("fires go on until `{last}`"), || async {
+        let newest = drain
+            .taken()
+            .into_iter()
+            .filter_map(|job| job.nonce.rsplit('-').next()?.parse::<i64>().ok())
+            .max()?;
+        (newest >= millis).then_some(())
+    })
+    .await;
+}
+
 async fn put_many(
     world: &World,
     count: usize,
@@ -82,19 +113,17 @@ async fn a_killed_leader_loses_no_fire_and_doubles_none() {
     world.kill("first");
     world.logged("second", "took over").await;
     let until = repull::clock::now();
-    drain.reached(expected(&schedules, until).len()).await;
-    eventually("all fires came", || async {
-        let newest = drain.taken().iter().map(|job| job.stored).max()?;
-        (newest > until + TimeDelta::seconds(2)).then_some(())
-    })
-    .await;
+    all_come(&drain, &schedules, until).await;
     world.stop("second").await;
     check(&drain, &schedules, until);
 }
 
 /// Puts schedules under load through `trouble`, with a second scheduler at hand, and checks.
 async fn through(trouble: impl AsyncFnOnce(&mut World)) {
-    let mut world = World::start().await;
+    through_on(World::start().await, trouble).await;
+}
+
+async fn through_on(mut world: World, trouble: impl AsyncFnOnce(&mut World)) {
     world.scheduler("first");
     world.logged("first", "took over").await;
     let schedules = put_many(&world, 20, 100).await;
@@ -104,11 +133,7 @@ async fn through(trouble: impl AsyncFnOnce(&mut World)) {
     drain.reached(200).await;
     trouble(&mut world).await;
     let until = repull::clock::now();
-    eventually("all fires came", || async {
-        let newest = drain.taken().iter().map(|job| job.stored).max()?;
-        (newest > until + TimeDelta::seconds(2)).then_some(())
-    })
-    .await;
+    all_come(&drain, &schedules, until).await;
     check(&drain, &schedules, until);
 }
 
@@ -153,6 +178,22 @@ async fn a_leader_that_is_stopped_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_leader_of_jobs_is_killed_loses_and_doubles_nothing() {
+    let world = World::with_nodes(3).await;
+    through_on(world, async |world: &mut World| {
+        let leader = world.leader_of("REPULL_JOBS").await;
+        world.kill_node(leader);
+        let now = repull::clock::now();
+        eventually("some time passes without it", || async {
+            (repull::clock::now() > now + TimeDelta::seconds(8)).then_some(())
+        })
+        .await;
+        world.start_node(leader);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shards_spread_over_schedulers_and_are_taken_over() {
     let mut world = World::start().await;
     let four = ["--shards", "4"];
@@ -168,11 +209,7 @@ async fn shards_spread_over_schedulers_and_are_taken_over() {
     world.kill("first");
     world.spread(&[("second", 2), ("third", 2)]).await;
     let until = repull::clock::now();
-    eventually("all fires came", || async {
-        let newest = drain.taken().iter().map(|job| job.stored).max()?;
-        (newest > until + TimeDelta::seconds(2)).then_some(())
-    })
-    .await;
+    all_come(&drain, &schedules, until).await;
     check(&drain, &schedules, until);
 }
 
@@ -199,11 +236,7 @@ async fn another_number_of_shards_goes_on_where_the_last_one_was() {
     world.scheduler("second");
     world.spread(&[("second", 3)]).await;
     let until = repull::clock::now();
-    eventually("all fires came", || async {
-        let newest = drain.taken().iter().map(|job| job.stored).max()?;
-        (newest > until + TimeDelta::seconds(2)).then_some(())
-    })
-    .await;
+    all_come(&drain, &schedules, until).await;
     check(&drain, &schedules, until);
     assert!(bucket.get("0-of-1").await.unwrap().is_none());
 }

@@ -60,6 +60,8 @@ pub(crate) struct Keeper {
     pub(crate) left: Arc<Notify>,
     /// Which of the shards are this scheduler's.
     pub(crate) balance: Arc<Balance>,
+    /// Whether the last renewal failed.
+    pub(crate) is_troubled: bool,
     /// Ended before the keeper: the shard has published what it had in hand and gives up the lease.
     pub(crate) stop: CancellationToken,
 }
@@ -186,16 +188,21 @@ impl Keeper {
         let term = lease.tenure().map(|(term, _)| term);
         let renewed = self.bucket.update(&self.key, self.entry(term), revision);
         let Ok(renewed) = tokio::time::timeout(self.patience(), renewed).await else {
-            warn!(lease = %self.key, "no answer to the renewal of the lease; asking again");
+            self.tell_trouble("no answer in time");
             return lease.unanswered(Instant::now());
         };
         match renewed {
-            Ok(revision) => lease.granted(asked_at, Instant::now(), revision),
+            Ok(revision) => {
+                if std::mem::take(&mut self.is_troubled) {
+                    info!(lease = %self.key, "the lease is renewed again");
+                }
+                lease.granted(asked_at, Instant::now(), revision);
+            }
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
                 self.adopt(lease, asked_at).await;
             }
             Err(error) => {
-                warn!(lease = %self.key, %error, "the lease could not be renewed yet");
+                self.tell_trouble(&error.to_string());
                 lease.unanswered(Instant::now());
             }
         }
@@ -236,6 +243,14 @@ impl Keeper {
             Ok(Ok(revision)) => lease.granted(asked_at, Instant::now(), revision),
             Ok(Err(_)) => self.lose(lease),
             Err(_) => lease.unanswered(Instant::now()),
+        }
+    }
+
+    fn tell_trouble(&mut self, reason: &str) {
+        if std::mem::replace(&mut self.is_troubled, true) {
+            debug!(lease = %self.key, reason, "the lease could not be renewed yet");
+        } else {
+            warn!(lease = %self.key, reason, "the lease could not be renewed; asking again");
         }
     }
 

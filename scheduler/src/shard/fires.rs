@@ -28,6 +28,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often an entry of the ledger is tried: it must not stop what it tells of.
 const ENTRY_TRIES_MAX: u32 = 10;
 
+/// How often it is told that fires can't be published.
+const TROUBLE_EVERY: Duration = Duration::from_secs(5);
+
 /// A fire that is published later than this is written to the ledger as late.
 const LATE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
@@ -262,12 +265,7 @@ impl Shard {
     fn again(&mut self, mut flight: Box<Flight>, reason: &str) {
         self.metrics.publish_errors.inc();
         flight.tries += 1;
-        if flight.tries.is_power_of_two() && flight.tries > 1 {
-            warn!(
-                schedule = %flight.fire.schedule, fire = %flight.fire.at, tries = flight.tries, reason,
-                "a fire could not be published yet; trying again"
-            );
-        }
+        self.tell_trouble(&flight, reason);
         if !flight.holds {
             flight.holds = true;
             self.planner.hold(&flight.fire.schedule);
@@ -277,6 +275,22 @@ impl Shard {
         }
         let pause = delayed::pause(flight.tries, PAUSE_MAX);
         self.delayed.push(pause, Item::Fire(flight));
+    }
+
+    /// Tells of a fire that could not be published: one for all, where many can't.
+    fn tell_trouble(&mut self, flight: &Flight, reason: &str) {
+        let schedule = &flight.fire.schedule;
+        let is_new = self
+            .trouble_told
+            .is_none_or(|told| told.elapsed() >= TROUBLE_EVERY);
+        if flight.tries < 2 || !is_new {
+            return debug!(%schedule, fire = %flight.fire.at, reason, "a fire could not be published yet");
+        }
+        self.trouble_told = Some(Instant::now());
+        warn!(
+            %schedule, fire = %flight.fire.at, tries = flight.tries, waiting = self.delayed.len() + 1, reason,
+            "a fire could not be published yet; trying again"
+        );
     }
 
     fn release(&mut self, flight: &Flight) {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use repull::clock;
 use repull::topology::Bucket;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{DRAIN, Done, LOOKUPS_MAX, Shard, lookup};
 use crate::due::Fire;
@@ -36,6 +36,8 @@ pub(super) struct Leading {
     taken: DateTime<Utc>,
     /// Whether a write is under way.
     writing: bool,
+    /// Whether the last write failed.
+    is_troubled: bool,
 }
 
 impl Shard {
@@ -151,6 +153,7 @@ impl Shard {
             watermark: claim,
             revision,
             writing: false,
+            is_troubled: false,
         })
     }
 
@@ -208,9 +211,8 @@ impl Shard {
     ) -> Vec<(repull::id::ScheduleId, DateTime<Utc>)> {
         stream::iter(suspects)
             .map(|fire| async move {
-                // Without an answer it is published again, under the same id.
-                let was = lookup::was_published(&self.client, &fire).await;
-                was.is_ok_and(|was| was).then_some((fire.schedule, fire.at))
+                let was = lookup::was_published_surely(&self.client, &fire).await;
+                was.then_some((fire.schedule, fire.at))
             })
             .buffer_unordered(LOOKED_UP_AT_ONCE)
             .filter_map(std::future::ready)
@@ -306,12 +308,21 @@ impl Shard {
         match written {
             Ok(revision) => {
                 leading.revision = revision;
+                if std::mem::take(&mut leading.is_troubled) {
+                    info!("the watermark is written again");
+                }
                 self.sharding.watermark(Some(watermark.up_to));
                 self.planner.advance(watermark.mark());
                 leading.watermark = watermark;
             }
             Err(error @ WatermarkError::Deposed { .. }) => self.step_down(&error.to_string()),
-            Err(error) => warn!(%error, "the watermark could not be written yet"),
+            Err(error) if leading.is_troubled => {
+                debug!(%error, "the watermark could not be written yet");
+            }
+            Err(error) => {
+                leading.is_troubled = true;
+                warn!(%error, "the watermark could not be written; trying again");
+            }
         }
     }
 

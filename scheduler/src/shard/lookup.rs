@@ -1,14 +1,23 @@
 //! Questions to the streams' leaders that settle what a publish left open.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use chrono::{DateTime, Utc};
 use repull::client::{Client, Error};
 use repull::schedule::{Overlap, fire_id};
 use repull::wire::{Address, JobEvent, Place, headers};
+use tracing::debug;
 
 use crate::due::Fire;
 use crate::due::overlap::Found;
+
+/// How often a lookup at a change of leader is tried.
+const TRIES_MAX: u32 = 10;
+
+/// The pause between the tries.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The address of a fire's job.
 pub(crate) fn address(fire: &Fire) -> Address {
@@ -78,6 +87,21 @@ pub(crate) async fn was_published(client: &Client, fire: &Fire) -> Result<bool, 
     };
     let event = JobEvent::decode(Some(&message.headers), message.payload).ok();
     Ok(event.is_some_and(|event| is_its(event.nonce.as_deref())))
+}
+
+/// The same, asked until there is an answer. Without one in the end the fire counts as not published
+/// and is published again, under the same id.
+pub(crate) async fn was_published_surely(client: &Client, fire: &Fire) -> bool {
+    for _ in 0..TRIES_MAX {
+        match was_published(client, fire).await {
+            Ok(was) => return was,
+            Err(error) => {
+                debug!(schedule = %fire.schedule, fire = %fire.at, %error, "can't look for a fire's job yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    false
 }
 
 /// The fire's time in a nonce that one of the schedule's fires carries.

@@ -134,6 +134,8 @@ pub(crate) struct Shard {
     open: Open,
     /// Schedules that were held and have nothing stuck any more, but still something open.
     released: Vec<ScheduleId>,
+    /// When it was last told that fires can't be published.
+    trouble_told: Option<Instant>,
     leading: Option<Leading>,
     /// Whether a standby reads the watermark right now.
     following: bool,
@@ -161,6 +163,7 @@ impl Shard {
             delayed: Delayed::default(),
             open: Open::default(),
             released: Vec::new(),
+            trouble_told: None,
             leading: None,
             following: false,
         })

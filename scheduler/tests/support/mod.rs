@@ -23,38 +23,62 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server, and what runs on it. All of it ends when it is dropped.
 pub(crate) struct World {
-    server: Child,
-    port: u16,
+    nodes: Vec<Node>,
     folder: TempDir,
     processes: BTreeMap<String, Child>,
     pub(crate) client: Client,
     pub(crate) layout: Layout,
 }
 
+/// One nats-server.
+struct Node {
+    name: String,
+    port: u16,
+    process: Child,
+}
+
 impl World {
     /// A server with the streams made, and a lease of two seconds.
     pub(crate) async fn start() -> Self {
+        Self::with_nodes(1).await
+    }
+
+    /// The same on a cluster of this many servers.
+    pub(crate) async fn with_nodes(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let server = start_server(&folder, port);
-        let settings = Settings::for_servers(format!("nats://127.0.0.1:{port}"));
+        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let mut nodes = Vec::new();
+        for (index, (port, route)) in ports.iter().copied().enumerate() {
+            let name = format!("n{index}");
+            write_config(&folder, &name, (port, route), &ports);
+            let process = start_server(&folder, &name);
+            nodes.push(Node {
+                name,
+                port,
+                process,
+            });
+        }
+        let settings = Settings::for_servers(servers(&nodes));
         let client = eventually("the server answers", || async {
             Client::connect(&settings).await.ok()
         })
         .await;
         let layout = Layout {
             lease: Duration::from_secs(2),
+            replicas: count,
             ..Layout::default()
         };
-        let topology = client.ensure_topology(&layout).await.unwrap();
+        let topology = eventually("the streams are made", || async {
+            client.ensure_topology(&layout).await.ok()
+        })
+        .await;
         let lane = Lane::normal(repull::id::QueueName::default());
         topology
             .ensure_consumer(client.connection(), &lane, None)
             .await
             .unwrap();
         Self {
-            server,
-            port,
+            nodes,
             folder,
             processes: BTreeMap::new(),
             client,
@@ -64,9 +88,36 @@ impl World {
 
     /// Stops the server as a crash does, and starts it again on the same store.
     pub(crate) fn restart_server(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-        self.server = start_server(&self.folder, self.port);
+        self.restart_node(0);
+    }
+
+    /// The same with one node of a cluster.
+    pub(crate) fn restart_node(&mut self, index: usize) {
+        self.kill_node(index);
+        self.start_node(index);
+    }
+
+    /// Stops a node as a crash does.
+    pub(crate) fn kill_node(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.process.kill().unwrap();
+        node.process.wait().unwrap();
+    }
+
+    /// Starts a node that was killed.
+    pub(crate) fn start_node(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.process = start_server(&self.folder, &node.name);
+    }
+
+    /// The node that leads a stream.
+    pub(crate) async fn leader_of(&self, stream: &str) -> usize {
+        eventually("the stream has a leader", || async {
+            let stream = self.client.stream_handle(stream).await.ok()?;
+            let leader = stream.get_info().await.ok()?.cluster?.leader?;
+            self.nodes.iter().position(|node| node.name == leader)
+        })
+        .await
     }
 
     /// Starts a scheduler process.
@@ -86,7 +137,7 @@ impl World {
                 "info,repull_scheduler=debug",
             ])
             .args(options)
-            .env("NATS_URL", format!("nats://127.0.0.1:{}", self.port))
+            .env("NATS_URL", servers(&self.nodes))
             .env_remove("REPULL_HTTP")
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(self.log(id)).unwrap())
@@ -229,8 +280,10 @@ impl Drop for World {
             let _ = process.kill();
             let _ = process.wait();
         }
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        for node in &mut self.nodes {
+            let _ = node.process.kill();
+            let _ = node.process.wait();
+        }
         if std::thread::panicking() {
             for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
                 if entry
@@ -333,15 +386,43 @@ fn free_port() -> u16 {
         .port()
 }
 
-fn start_server(folder: &TempDir, port: u16) -> Child {
+fn servers(nodes: &[Node]) -> String {
+    let urls: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("nats://127.0.0.1:{}", node.port))
+        .collect();
+    urls.join(",")
+}
+
+fn write_config(folder: &TempDir, name: &str, own: (u16, u16), all: &[(u16, u16)]) {
+    let store = folder.path().join(name);
+    let mut config = format!(
+        "listen: 127.0.0.1:{}\nserver_name: {name}\njetstream {{ store_dir: {store:?} }}\n",
+        own.0
+    );
+    if all.len() > 1 {
+        let routes: Vec<String> = all
+            .iter()
+            .map(|(_, route)| format!("nats://127.0.0.1:{route}"))
+            .collect();
+        config += &format!(
+            "cluster {{ name: test, listen: 127.0.0.1:{}, routes: [{}] }}\n",
+            own.1,
+            routes.join(", ")
+        );
+    }
+    std::fs::write(folder.path().join(format!("{name}.conf")), config).unwrap();
+}
+
+fn start_server(folder: &TempDir, name: &str) -> Child {
     let finder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/nats-server");
     let found = Command::new(finder).output().unwrap();
     let path = String::from_utf8(found.stdout).unwrap();
     Command::new(path.trim())
-        .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-        .arg(folder.path().join("store"))
+        .arg("-c")
+        .arg(folder.path().join(format!("{name}.conf")))
         .arg("-l")
-        .arg(folder.path().join("server.log"))
+        .arg(folder.path().join(format!("{name}-server.log")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -2,7 +2,9 @@
 //!
 //! Two kinds: those on a subject that no queue's consumer can match, which are moved to the dead
 //! jobs with what is wrong with them; and orphans, which match a consumer that has lost track of
-//! them (a fault of the server's), and which come back when the consumer is made anew.
+//! them (a fault of the server's). An orphan whose job is done was acked and not removed (nats-server
+//! 2.12.12 does so now and then when the leader of a replicated work queue is killed) and is deleted;
+//! the others come back when the consumer is made anew.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +16,16 @@ use repull::client::{Client, Error, Expect, Message};
 use repull::clock;
 use repull::id::Lane;
 use repull::topology::Topology;
-use repull::wire::{Place, headers};
+use repull::wire::{self, Place, headers};
 use tracing::{error, info, warn};
 
 use crate::metrics::{Metrics, QueueLabels};
 
 /// Most malformed messages that one sweep moves.
 const MOVED_MAX: usize = 1_000;
+
+/// Most orphans of a queue that are looked at one by one.
+const EXAMINED_MAX: u64 = 100_000;
 
 /// How many sweeps in a row must find the counts apart before subjects are listed.
 const APART_MIN: u32 = 3;
@@ -245,7 +250,48 @@ impl Sweep {
             return Ok(());
         }
         self.orphaned.remove(&lane);
-        self.make_anew(&lane, info).await
+        // Made anew, the consumer delivers all that the stream has, done or not.
+        let deleted = self.delete_done(&lane).await?;
+        if deleted > 0 {
+            warn!(queue = %lane, deleted, "deleted messages of jobs that are done; the server had kept them");
+        }
+        match deleted < count {
+            true => self.make_anew(&lane, info).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Deletes the messages of a lane whose jobs are done, and answers how many there were.
+    async fn delete_done(&self, lane: &Lane) -> Result<u64, Error> {
+        let namespace = self.client.namespace();
+        let stream = Place::Jobs.stream(namespace);
+        let filter = Place::Jobs.lane_wildcard(namespace, lane);
+        let handle = self.client.stream_handle(&stream).await?;
+        let (mut deleted, mut next) = (0, 1);
+        for _ in 0..EXAMINED_MAX {
+            let Some(found) = self.client.next_message(&stream, &filter, next).await? else {
+                break;
+            };
+            next = found.sequence + 1;
+            let job = wire::decode(
+                namespace,
+                Place::Jobs,
+                &found.subject,
+                Some(&found.headers),
+                found.payload.clone(),
+            );
+            // What can't be read is a worker's to bury.
+            let Ok(job) = job else { continue };
+            if self.client.is_superseded(&job, found.sequence).await? {
+                let deletion = handle.delete_message(found.sequence).await;
+                deletion.map_err(|error| {
+                    let what = format!("delete message {} of `{stream}`", found.sequence);
+                    self.client.failed(what, error)
+                })?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
     }
 
     async fn make_anew(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use repull::clock;
 use repull::job::Job;
-use repull::wire::{self, Address, Place};
+use repull::wire::{self, Place};
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
@@ -196,48 +196,15 @@ impl JobTask {
     /// Whether a redelivered message's job has been settled already, or has been put back or moved
     /// on by a worker that died before its ack. Where the server can't be asked it runs again.
     async fn is_superseded(&self, job: &Job) -> bool {
-        let (client, sequence) = (&self.crew.client, self.delivery.info.sequence);
-        let address = Address {
-            lane: job.lane(),
-            task: job.task.clone(),
-            id: job.id.clone(),
-        };
-        let subject = |place| address.subject(client.namespace(), place);
-        match client
-            .last_on_subject(Place::Jobs, &subject(Place::Jobs))
-            .await
-        {
-            // Put back (a newer message), or cancelled while it was on its way (none).
-            Ok(last) if last.as_ref().map(|message| message.sequence) != Some(sequence) => {
-                return true;
-            }
-            _ => {}
-        }
-        if let Ok(Some(event)) = client.last_event(&address).await
-            && event.sequence == Some(sequence)
-            && event.kind.is_outcome()
-        {
-            return true;
-        }
-        match client
-            .last_on_subject(Place::Later, &subject(Place::Later))
-            .await
-        {
-            Ok(Some(message)) => {
-                let headers = Some(&message.headers);
-                let later = wire::decode(
-                    client.namespace(),
-                    Place::Later,
-                    &message.subject,
-                    headers,
-                    message.payload.clone(),
-                );
-                later.is_ok_and(|later| {
-                    later.nonce == job.nonce && later.attempts_used > job.attempts_used
-                })
-            }
-            _ => false,
-        }
+        let asked = self
+            .crew
+            .client
+            .is_superseded(job, self.delivery.info.sequence)
+            .await;
+        asked.unwrap_or_else(|error| {
+            debug!(job = %job.id, %error, "can't tell whether a redelivered job is done; running it");
+            false
+        })
     }
 }
 

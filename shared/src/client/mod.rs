@@ -28,6 +28,7 @@ mod publish;
 mod queues;
 mod scan;
 mod schedules;
+mod superseded;
 mod survey;
 mod view;
 mod workers;

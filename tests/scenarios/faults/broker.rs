@@ -1,6 +1,6 @@
 //! Faults on the broker's side: leaders that change, messages that its consumer lost sight of.
 
-use repull::wire::Place;
+use repull::wire::{EventKind, JobEvent, Place};
 use repull_tests::{DEADLINE, World, enqueue_all, eventually, messages_in, outcome};
 
 use super::{
@@ -55,7 +55,6 @@ async fn leaders_that_step_down_under_load_lose_nothing_and_stop_nobody() {
 }
 
 /// E-1, F-8. A node dies with the leaders on it, under load; later all nodes are restarted in turn.
-#[ignore = "fails one time in five: after the leader was killed, work did not go on within a minute"]
 #[tokio::test]
 async fn a_dead_leader_and_a_rolling_restart_lose_nothing_and_stop_nobody() {
     let mut world = short_leases(World::builder().cluster(3)).await;
@@ -65,14 +64,51 @@ async fn a_dead_leader_and_a_rolling_restart_lose_nothing_and_stop_nobody() {
 
     let leader = world.cluster().stream_leader("REPULL_JOBS").await;
     world.cluster_mut().kill_node(leader).await;
+    // Outcomes and not the work queue: nats-server 2.12.12 now and then removes no acked message from
+    // it until all nodes are back.
     eventually(DEADLINE, "work goes on without it", async || {
-        (messages_in(world.client(), Place::Jobs).await < 300).then_some(())
+        (messages_in(world.client(), Place::Results).await > 300).then_some(())
     })
     .await;
     world.cluster_mut().restart_node(leader).await;
     world.cluster_mut().rolling_restart().await;
 
     assert_each_succeeded_once(&world, &jobs, DEADLINE).await;
+    assert_all_free(&world, &mut worker).await;
+}
+
+/// F-8. The same, and nobody takes the broken consumer away: the scheduler notices. A message whose
+/// job is done (which a server may keep although it confirmed the ack) is deleted and not run again.
+#[tokio::test]
+async fn orphans_are_run_and_those_of_done_jobs_deleted() {
+    let world = World::start().await;
+    let mut worker = world.worker().slots(2).start().await;
+    wait_promised(&mut worker, 2).await;
+    make_consumer(&world, |config| {
+        config.filter_subject = "repull.jobs.elsewhere.>".to_owned();
+    })
+    .await;
+    let jobs = enqueue_all(world.client(), sleepers(3, 1)).await;
+    for (sequence, done) in (1..).zip(&jobs[..2]) {
+        let mut event = JobEvent::new(EventKind::Succeeded, 1, "gone", repull::clock::now());
+        event.nonce.clone_from(&done.nonce);
+        event.sequence = Some(sequence);
+        let message = repull::client::Message {
+            subject: done
+                .address
+                .subject(world.client().namespace(), Place::Results),
+            headers: event.encode_headers(),
+            body: event.body.clone(),
+            id: format!("outcome-{sequence}"),
+            expect: repull::client::Expect::Anything,
+        };
+        world.client().publish(&message).await.unwrap();
+    }
+    let _scheduler = world.scheduler().start().await;
+
+    assert_each_succeeded_once(&world, &jobs, 3 * DEADLINE).await;
+    let started = worker.metrics().await;
+    assert_eq!(started.value("repull_worker_jobs_started_total"), 1.0);
     assert_all_free(&world, &mut worker).await;
 }
 

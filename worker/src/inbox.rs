@@ -8,10 +8,10 @@
 //! the same inbox subscribed again in time, so that twice as many jobs would come as were asked for.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_nats::{Client, Message, SubscribeError, Subscriber};
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
 
 use crate::engine::{Epoch, Lane, PullId};
 
@@ -21,7 +21,8 @@ pub(crate) struct Inbox {
     prefix: String,
     /// The lanes; none in place of one that has been drained.
     lanes: Vec<Option<Subscriber>>,
-    answers: Subscriber,
+    /// None once it has been drained.
+    answers: Option<Subscriber>,
     draining: bool,
     /// The lane that is read first, so that none is always read last.
     first: usize,
@@ -103,7 +104,7 @@ impl Inbox {
             epoch,
             prefix,
             lanes: subscribers,
-            answers,
+            answers: Some(answers),
             draining: false,
             first: 0,
         })
@@ -125,20 +126,30 @@ impl Inbox {
     }
 
     /// Asks for no more jobs: unsubscribes the lanes, whose last messages still arrive. Answers go on.
-    pub(crate) async fn drain(&mut self) {
+    pub(crate) fn drain_lanes(&mut self) {
         self.draining = true;
         for lane in &mut self.lanes {
-            if let Some(subscriber) = lane
-                && subscriber.drain().await.is_err()
-            {
-                *lane = None;
-            }
+            drain(lane);
         }
+    }
+
+    /// Leaves the inbox as a whole; what was sent to it before still arrives.
+    pub(crate) fn retire(&mut self) {
+        self.drain_lanes();
+        drain(&mut self.answers);
     }
 
     /// Whether every lane has been drained to its end.
     pub(crate) fn is_drained(&self) -> bool {
         self.draining && self.lanes.iter().all(Option::is_none)
+    }
+
+    /// Everything that has arrived by now, without asking to be woken for more.
+    pub(crate) fn take_buffered(&mut self) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Ok(1..) = self.poll_arrivals(&mut context, &mut arrivals, usize::MAX) {}
+        arrivals
     }
 
     /// Takes what has arrived, `max` at most, and returns how much. When nothing has, the task is
@@ -154,9 +165,12 @@ impl Inbox {
     ) -> Result<usize, Closed> {
         let before = arrivals.len();
         // Answers first: they free what is being settled.
-        while arrivals.len() - before < max {
-            match Pin::new(&mut self.answers).poll_next(context) {
+        while let Some(answers) = &mut self.answers
+            && arrivals.len() - before < max
+        {
+            match Pin::new(answers).poll_next(context) {
                 Poll::Ready(Some(message)) => arrivals.push(Arrival::Answer(message)),
+                Poll::Ready(None) if self.draining => self.answers = None,
                 Poll::Ready(None) => return Err(Closed),
                 Poll::Pending => break,
             }
@@ -183,6 +197,17 @@ impl Inbox {
         }
         self.first = (self.first + 1) % count.max(1);
         Ok(arrivals.len() - before)
+    }
+}
+
+/// Unsubscribes, so that what is buffered and on its way can still be read. Where the client takes no
+/// orders at the moment there is no connection, and nothing on its way.
+fn drain(subscriber: &mut Option<Subscriber>) {
+    let told = subscriber
+        .as_mut()
+        .and_then(|subscriber| subscriber.drain().now_or_never());
+    if !matches!(told, Some(Ok(()))) {
+        *subscriber = None;
     }
 }
 

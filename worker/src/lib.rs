@@ -21,6 +21,7 @@ mod job_task;
 mod lanes;
 mod metrics;
 mod nudge;
+mod pulse;
 pub mod run;
 mod settle;
 mod shutdown;

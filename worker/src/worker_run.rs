@@ -6,10 +6,11 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::Worker;
-use crate::driver::{self, Parts, Pulse};
+use crate::driver::{self, Parts};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::nudge::Nudge;
+use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
 
 impl Worker {

@@ -10,6 +10,7 @@ mod broker;
 mod connection;
 mod dead;
 mod exits;
+mod handover;
 mod leases;
 mod limits;
 mod outages;

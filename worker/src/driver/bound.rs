@@ -38,7 +38,7 @@ impl Driver {
         if std::mem::replace(&mut missing.is_sought, true) {
             return;
         }
-        self.pulse.with(|state| state.bound = false);
+        self.pulse.bound(false);
         let limit = self.crew.queues.get(&lane.queue).limit;
         let (client, control) = (self.client.clone(), self.control_sender.clone());
         // Made with the lease that the engine counts with.
@@ -63,7 +63,7 @@ impl Driver {
         let Err(reason) = found else {
             self.missing.remove(&queue);
             let bound = self.missing.is_empty();
-            self.pulse.with(|state| state.bound = bound);
+            self.pulse.bound(bound);
             return;
         };
         missing.is_sought = false;

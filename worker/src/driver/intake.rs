@@ -2,6 +2,7 @@
 
 use async_nats::{Message, StatusCode};
 use repull::client::{Answer, read_answer};
+use repull::id::QueueName;
 use tracing::{debug, error, info, warn};
 
 use super::Driver;
@@ -183,42 +184,38 @@ impl Driver {
 
     pub(super) async fn on_control(&mut self, message: Control) {
         match message {
-            Control::QueueChanged(name) => {
-                let paused = self.crew.queues.get(&name).paused.is_some();
-                for index in 0..self.lanes.all.len() {
-                    let Ok(ix) = u16::try_from(index) else {
-                        continue;
-                    };
-                    if self
-                        .lanes
-                        .all
-                        .get(index)
-                        .is_some_and(|lane| lane.lane.queue == name)
-                    {
-                        let queue = QueueIx(ix);
-                        info!(queue = %name, paused, "the queue's settings changed");
-                        self.tell(if paused {
-                            Event::QueuePaused { queue }
-                        } else {
-                            Event::QueueResumed { queue }
-                        });
-                    }
-                }
-            }
+            Control::QueueChanged(name) => self.on_queue_changed(&name),
             Control::CancelJob { id, reason, reply } => self.cancel_job(&id, &reason, reply).await,
-            Control::EpochOpened(inbox) if inbox.epoch == self.epoch && !self.draining => {
-                self.opening = false;
-                self.inbox = inbox;
-                self.tell(Event::EpochChanged { epoch: self.epoch });
-            }
-            Control::EpochOpened(_) => {}
-            Control::EpochFailed(epoch) => {
-                if epoch == self.epoch && !self.draining {
-                    self.open_epoch();
-                }
-            }
+            Control::EpochOpened(inbox) => self.on_epoch_opened(inbox).await,
+            Control::EpochFailed(epoch) => self.on_epoch_failed(epoch),
             Control::ConsumerSought(queue, found) => self.on_consumer_sought(queue, found),
             Control::Backlog(queue, backlog) => self.tell(Event::BacklogSeen { queue, backlog }),
+        }
+    }
+
+    /// Pauses or resumes the lanes of a queue. A pull that is open would still bring what comes in, so
+    /// the subscriptions of a paused queue's pulls are left.
+    fn on_queue_changed(&mut self, name: &QueueName) {
+        let paused = self.crew.queues.get(name).paused.is_some();
+        info!(queue = %name, paused, "the queue's settings changed");
+        let before = self.engine.snapshot();
+        let mut has_pulls = false;
+        for (index, seen) in before.queues.iter().enumerate() {
+            let Ok(ix) = u16::try_from(index).map(QueueIx) else {
+                continue;
+            };
+            let lane = self.lanes.get(ix);
+            if lane.is_none_or(|lane| lane.lane.queue != *name) {
+                continue;
+            }
+            has_pulls |= seen.open_pulls > 0;
+            self.tell(match paused {
+                true => Event::QueuePaused { queue: ix },
+                false => Event::QueueResumed { queue: ix },
+            });
+        }
+        if paused && has_pulls && !self.draining {
+            self.open_epoch();
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod bound;
 mod commands;
+mod epochs;
 mod held;
 mod intake;
 mod send;
@@ -26,7 +27,7 @@ use repull::client::Client;
 use repull::topology::Layout;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::beacon::BeaconWriter;
 use crate::config::{Order, WorkerConfig};
@@ -38,6 +39,7 @@ use crate::inbox::{Arrival, Inbox};
 use crate::job_task::Done;
 use crate::lanes::Lanes;
 use crate::metrics::{Metrics, SlotMonitor};
+use crate::pulse::Pulse;
 use crate::run::Registry;
 use crate::settle::{Book, Step};
 use crate::shutdown::Shutdown;
@@ -50,6 +52,9 @@ const TURN_MAX: usize = 1024;
 
 /// The most pulls of one lane that are open at once: about as many turns as fit into a round trip.
 const OPEN_PULLS_MAX: u32 = 16;
+
+/// The loop turns at least this often, so that silence means it is stuck.
+const TURN_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// How long hand-backs may still take when everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -65,66 +70,6 @@ pub(crate) struct Parts {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Shows that the loop turns, and whether the worker may be sent work.
-#[derive(Clone, Debug)]
-pub(crate) struct Pulse(Arc<std::sync::Mutex<PulseState>>);
-
-#[derive(Debug)]
-struct PulseState {
-    turned_at: Instant,
-    bound: bool,
-    draining: bool,
-    connected: bool,
-}
-
-/// The loop turns at least this often, so that silence means it is stuck.
-const TURN_AT_LEAST: Duration = Duration::from_secs(1);
-
-/// After how long without a turn the loop counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(20);
-
-impl Pulse {
-    pub(crate) fn new() -> Self {
-        let state = PulseState {
-            turned_at: Instant::now(),
-            bound: false,
-            draining: false,
-            connected: true,
-        };
-        Self(Arc::new(std::sync::Mutex::new(state)))
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut PulseState) -> T) -> T {
-        f(&mut self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-impl repull::telemetry::Health for Pulse {
-    fn alive(&self) -> Result<(), String> {
-        let silent = self.with(|state| state.turned_at.elapsed());
-        if silent < STUCK_AFTER {
-            Ok(())
-        } else {
-            Err(format!("the worker's loop has not turned for {silent:?}"))
-        }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        self.alive()?;
-        self.with(|state| match state {
-            PulseState { draining: true, .. } => Err("draining".to_owned()),
-            PulseState {
-                connected: false, ..
-            } => Err("not connected to NATS".to_owned()),
-            PulseState { bound: false, .. } => Err("not bound to its consumers yet".to_owned()),
-            _ => Ok(()),
-        })
-    }
-}
-
 /// The loop's state. The engine decides; the rest is what carrying its decisions out needs.
 pub(super) struct Driver {
     client: Client,
@@ -136,8 +81,12 @@ pub(super) struct Driver {
     engine: Engine,
     started: Instant,
     inbox: Inbox,
+    /// Inboxes that were left, until what was sent to them has been read.
+    retired: Vec<epochs::Retired>,
     /// The newest epoch that was asked for.
     epoch: Epoch,
+    /// The connection was lost since the current inbox was opened.
+    pulls_are_void: bool,
     /// Subscriptions for a new epoch are being made.
     opening: bool,
     inbox_lanes: u32,
@@ -159,6 +108,8 @@ pub(super) struct Driver {
     pulse: Pulse,
     beacon: BeaconWriter,
     draining: bool,
+    /// When a draining worker gives up its subscriptions at the latest; none once it has.
+    leave_by: Option<Instant>,
     stopping: bool,
     /// How the loop ends, once it does.
     end: Option<Result<(), Error>>,
@@ -214,7 +165,7 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         )),
     ];
     metrics.bind(lanes.all.iter().map(|lane| &lane.name));
-    pulse.with(|state| state.bound = true);
+    pulse.bound(true);
     info!(worker = %config.id, slots = config.slots, lanes = ?lanes.all.iter().map(|lane| &lane.name).collect::<Vec<_>>(), "worker started");
     let count = lanes.all.len();
     let driver = Driver {
@@ -233,7 +184,9 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         engine,
         started: Instant::now(),
         inbox,
+        retired: Vec::new(),
         epoch: Epoch(0),
+        pulls_are_void: false,
         opening: false,
         inbox_lanes,
         jobs: HashMap::with_capacity(config.slots as usize * 2),
@@ -251,6 +204,7 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         slots: SlotClock::new(monitor, config.slots),
         pulse,
         draining: false,
+        leave_by: None,
         stopping: false,
         end: None,
         steps: Vec::new(),
@@ -303,7 +257,7 @@ impl Driver {
         while self.end.is_none() {
             self.arm(timer.as_mut());
             let woken = tokio::select! {
-                taken = poll_fn(|context| match self.inbox.poll_arrivals(context, &mut arrivals, TURN_MAX) {
+                taken = poll_fn(|context| match self.poll_inboxes(context, &mut arrivals) {
                     // The end of a drain is news too, although nothing came with it.
                     Ok(0) if !self.has_unseen_drain() => Poll::Pending,
                     other => Poll::Ready(other),
@@ -328,7 +282,7 @@ impl Driver {
                 Woken::Arrivals(Ok(_)) | Woken::Done | Woken::Timer => {}
                 Woken::Control(Some(message)) => self.on_control(message).await,
                 Woken::Control(None) => {}
-                Woken::Drain => self.begin_drain().await,
+                Woken::Drain => self.begin_drain(),
                 Woken::Stop => {
                     self.stopping = true;
                     self.tell(Event::StopNow);
@@ -366,98 +320,34 @@ impl Driver {
             .next_deadline()
             .map(|at| self.started + Duration::from(at))
             .unwrap_or(latest);
-        timer.reset(deadline.min(latest).into());
+        let deadline = deadline
+            .min(latest)
+            .min(self.next_leave().unwrap_or(latest));
+        timer.reset(deadline.into());
     }
 
     /// One turn's intake: everything that has arrived, in order of arrival.
     async fn take_in(&mut self, arrivals: &mut Vec<Arrival>, ended: &mut Vec<Done>) {
-        self.pulse.with(|state| state.turned_at = Instant::now());
+        self.pulse.turned();
         self.check_connection();
         let now = self.now();
         for done in ended.drain(..) {
             self.on_done(now, done);
         }
+        self.take_arrivals(arrivals).await;
+        self.engine.handle(now, Event::Tick);
+        self.leave_lanes();
+        self.see_drain();
+    }
+
+    async fn take_arrivals(&mut self, arrivals: &mut Vec<Arrival>) {
+        let now = self.now();
         for arrival in arrivals.drain(..) {
             match arrival {
                 Arrival::OnLane(epoch, lane, message) => self.on_lane(now, epoch, lane, message),
                 Arrival::Answer(message) => self.on_answer(now, &message).await,
             }
         }
-        self.engine.handle(now, Event::Tick);
-        if self.has_unseen_drain() {
-            self.epoch = Epoch(self.epoch.0 + 1);
-            self.inbox.epoch = self.epoch;
-            self.opening = true;
-            self.tell(Event::EpochChanged { epoch: self.epoch });
-        }
-    }
-
-    /// Whether the lanes have been drained to their end and the engine does not know yet.
-    fn has_unseen_drain(&self) -> bool {
-        self.draining && !self.opening && self.inbox.is_drained()
-    }
-
-    /// Notices a connection that was lost or came back. Read from the client's own count, since its
-    /// events can be lost.
-    fn check_connection(&mut self) {
-        let nats = self.client.nats();
-        let connects = nats
-            .statistics()
-            .connects
-            .load(std::sync::atomic::Ordering::Relaxed);
-        let connected = nats.connection_state() == async_nats::connection::State::Connected;
-        if connected != self.was_connected {
-            self.was_connected = connected;
-            self.metrics.connected.set(connected.into());
-            self.pulse.with(|state| state.connected = connected);
-            if !connected {
-                self.tell(Event::Disconnected);
-            }
-        }
-        if !connected {
-            self.check_credentials();
-        }
-        if connects != self.connects && connected {
-            self.connects = connects;
-            self.metrics.reconnects.inc();
-            self.book.disconnected();
-            warn!("the connection came back; starting a new epoch");
-            self.open_epoch();
-        }
-    }
-
-    /// Makes fresh subscriptions, off the loop. Until they are there the old ones stay.
-    fn open_epoch(&mut self) {
-        if self.draining {
-            // Answers go on over the old inbox, which the client has subscribed again by itself.
-            self.tell(Event::EpochChanged {
-                epoch: Epoch(self.epoch.0 + 1),
-            });
-            self.epoch = Epoch(self.epoch.0 + 1);
-            return;
-        }
-        self.epoch = Epoch(self.epoch.0 + 1);
-        self.opening = true;
-        let (epoch, lanes, nats) = (self.epoch, self.inbox_lanes, self.client.nats().clone());
-        let control = self.control_sender.clone();
-        tokio::spawn(async move {
-            let message = match Inbox::open(&nats, epoch, lanes).await {
-                Ok(inbox) => Control::EpochOpened(inbox),
-                Err(_) => Control::EpochFailed(epoch),
-            };
-            let _ = control.send(message).await;
-        });
-    }
-
-    async fn begin_drain(&mut self) {
-        self.draining = true;
-        self.pulse.with(|state| state.draining = true);
-        info!(
-            running = self.engine.snapshot().running,
-            "draining: taking no more jobs"
-        );
-        self.inbox.drain().await;
-        self.tell(Event::Drain);
     }
 
     /// Waits a little for hand-backs to be confirmed, and says goodbye.

@@ -16,6 +16,9 @@ pub(super) struct SlotClock {
     monitor: SlotMonitor,
     stats: SlotStats,
     updated: Instant,
+    /// Jobs were known to wait at the end of the last turn.
+    waiting: bool,
+    /// The same, and the worker wants them.
     backlog: bool,
     /// When slots came free that have no next job yet, while jobs were known to wait.
     freed: VecDeque<Instant>,
@@ -31,6 +34,7 @@ impl SlotClock {
             monitor,
             stats,
             updated: Instant::now(),
+            waiting: false,
             backlog: false,
             freed: VecDeque::new(),
         }
@@ -58,7 +62,8 @@ impl SlotClock {
             counters.watchdog_reconnects,
             counters.watchdog_exits,
         ];
-        self.backlog = !snapshot.draining && has_backlog(snapshot);
+        self.waiting = has_backlog(snapshot);
+        self.backlog = self.waiting && !snapshot.draining;
         if !self.backlog {
             self.freed.clear();
         }
@@ -91,6 +96,11 @@ impl SlotClock {
         let waited = slot_waited.min(job_waited(delivery));
         self.stats.refill_max = self.stats.refill_max.max(waited);
         Some(waited)
+    }
+
+    /// Whether jobs were known to wait, wanted or not.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.waiting
     }
 
     pub(super) fn started(&self) -> u64 {

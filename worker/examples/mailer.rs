@@ -1,4 +1,5 @@
 //! A mailer with retries: what fails for now is tried again, what can't succeed is given up at once.
+//! A layer sees to it that the mail server gets no more than two mails at once.
 //!
 //! Needs an installation to talk to, for instance that of `repull dev` in another terminal:
 //!
@@ -7,11 +8,13 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use futures_util::future::BoxFuture;
 use repull::client::Client;
 use repull::connect::ConnectArgs;
 use repull::id::QueueName;
@@ -19,6 +22,9 @@ use repull::job::Job;
 use repull::wire::EventKind;
 use repull_worker::{Context, Shutdown, TaskError, TaskOptions, Worker};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tower_layer::Layer;
+use tower_service::Service;
 
 /// Sends three mails: one that works, one that works at the third try, and one that never can.
 #[derive(Parser)]
@@ -69,6 +75,48 @@ async fn send_mail(context: Context, mail: Mail) -> Result<String, TaskError> {
     Ok(format!("delivered to {}", mail.to))
 }
 
+/// A layer: at most so many at once of what it is put around.
+struct AtMost(usize);
+
+impl<S> Layer<S> for AtMost {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        let places = Arc::new(Semaphore::new(self.0));
+        Limited { inner, places }
+    }
+}
+
+/// Its service. Each job is given a clone; the clones share the places.
+#[derive(Clone)]
+struct Limited<S> {
+    inner: S,
+    places: Arc<Semaphore>,
+}
+
+impl<S> Service<Context> for Limited<S>
+where
+    S: Service<Context, Future: Send + 'static>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, context: Context) -> Self::Future {
+        let sending = self.inner.call(context);
+        let places = self.places.clone();
+        Box::pin(async move {
+            // Nobody closes the semaphore; a place is free again however the sending ends.
+            let _place = places.acquire_owned().await.ok();
+            sending.await
+        })
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -82,6 +130,7 @@ async fn main() -> anyhow::Result<()> {
         .slots(8)
         .state(MailServer::default())
         .task_with("mail.send", options, send_mail)
+        .task_layer("mail.send", AtMost(2))
         .build()?;
     let shutdown = Shutdown::on_signals()?;
     let running = tokio::spawn(worker.run(shutdown.clone()));

@@ -10,12 +10,14 @@ use repull::client::Client;
 use repull::id::{TaskName, WorkerId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::config::{Order, Problems, ServedQueue, WorkerConfig};
 use crate::metrics::SlotMonitor;
 use crate::run::{
-    Context, Handler, Layer, Next, Output, Registry, States, Task, TaskError, TaskOptions, layer,
-    layered, raw, typed,
+    self, BoxError, Context, Handler, Next, Output, Registry, States, Task, TaskError, TaskOptions,
+    TaskService, Wrap,
 };
 
 /// A worker: pulls as many jobs as it has free slots, runs them, settles them, pulls again.
@@ -72,7 +74,8 @@ impl Worker {
             config: WorkerConfig::default(),
             queues: Vec::new(),
             tasks: HashMap::new(),
-            layers: Vec::new(),
+            wraps: Vec::new(),
+            task_wraps: Vec::new(),
             states: States::default(),
             problems: Problems::default(),
         }
@@ -105,7 +108,10 @@ pub struct WorkerBuilder {
     config: WorkerConfig,
     queues: Vec<ServedQueue>,
     tasks: HashMap<TaskName, Task>,
-    layers: Vec<Layer>,
+    /// Around all handlers, the outermost first.
+    wraps: Vec<Wrap>,
+    /// Around the handler of one task, inside of those around all.
+    task_wraps: Vec<(String, Wrap)>,
     states: States,
     problems: Problems,
 }
@@ -167,8 +173,53 @@ impl WorkerBuilder {
         self
     }
 
-    /// Puts code around the handlers of all tasks, also of those that are added later. The first
-    /// layer is the outermost.
+    /// Puts a `tower` layer around the handlers of all tasks, also of those that are added later.
+    /// The first one is the outermost.
+    ///
+    /// The layer sees a service of a [`Context`] that gives an [`Output`] or a [`TaskError`]. Any
+    /// other error that it makes is a failed attempt, tried again when the backoff says so. What it
+    /// waits for, it waits for in the job's slot and in the attempt's time.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use repull_worker::Worker;
+    /// use tower::timeout::TimeoutLayer;
+    ///
+    /// # fn example(client: repull::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(client)
+    ///     .layer(TimeoutLayer::new(Duration::from_secs(5)))
+    ///     .task("echo", |_, value: serde_json::Value| async move { Ok(value) })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<TaskService> + Send + Sync + 'static,
+        L::Service: Service<Context, Response = Output> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Context>>::Error: Into<BoxError>,
+        <L::Service as Service<Context>>::Future: Send + 'static,
+    {
+        self.wraps.push(run::layer(layer));
+        self
+    }
+
+    /// Puts a `tower` layer around the handler of one task, inside of the layers around all. The
+    /// task may be added later.
+    pub fn task_layer<L>(mut self, task: impl AsRef<str>, layer: L) -> Self
+    where
+        L: Layer<TaskService> + Send + Sync + 'static,
+        L::Service: Service<Context, Response = Output> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Context>>::Error: Into<BoxError>,
+        <L::Service as Service<Context>>::Future: Send + 'static,
+    {
+        let task = task.as_ref().to_owned();
+        self.task_wraps.push((task, run::layer(layer)));
+        self
+    }
+
+    /// Puts a closure around the handlers of all tasks: a layer for which no type is needed. Order
+    /// and meaning are those of [`WorkerBuilder::layer`].
     ///
     /// ```no_run
     /// use std::time::Instant;
@@ -176,7 +227,7 @@ impl WorkerBuilder {
     ///
     /// # fn example(client: repull::client::Client) -> Result<(), Box<dyn std::error::Error>> {
     /// let worker = Worker::builder(client)
-    ///     .layer(|context: Context, next: Next| async move {
+    ///     .around(|context: Context, next: Next| async move {
     ///         let started = Instant::now();
     ///         let result = next.run(context.clone()).await;
     ///         println!("{} took {:?}", context.job().task, started.elapsed());
@@ -187,12 +238,12 @@ impl WorkerBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn layer<F, R>(mut self, around: F) -> Self
+    pub fn around<F, R>(mut self, around: F) -> Self
     where
         F: Fn(Context, Next) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Output, TaskError>> + Send + 'static,
     {
-        self.layers.push(layer(around));
+        self.wraps.push(run::around(around));
         self
     }
 
@@ -222,7 +273,7 @@ impl WorkerBuilder {
         A: DeserializeOwned + 'static,
         T: Serialize + 'static,
     {
-        self.handler(name.as_ref(), options, typed(handler))
+        self.handler(name.as_ref(), options, run::typed(handler))
     }
 
     /// Handles the jobs of a task whose arguments may be anything: the handler gets their bytes, and
@@ -248,7 +299,19 @@ impl WorkerBuilder {
         R: Future<Output = Result<T, TaskError>> + Send + 'static,
         T: Into<Output> + 'static,
     {
-        self.handler(name.as_ref(), options, raw(handler))
+        self.handler(name.as_ref(), options, run::raw(handler))
+    }
+
+    /// Handles the jobs of a task by a `tower` service, cloned for each job. Its arguments are in
+    /// `context.job().args`.
+    pub fn task_service<S, T>(self, name: impl AsRef<str>, options: TaskOptions, service: S) -> Self
+    where
+        S: Service<Context, Response = T> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        T: Into<Output> + 'static,
+    {
+        self.handler(name.as_ref(), options, run::service(service))
     }
 
     /// Checks everything and makes the worker.
@@ -266,9 +329,18 @@ impl WorkerBuilder {
         if let Err(problems) = self.config.validate() {
             self.problems.extend(problems);
         }
+        for (task, _) in &self.task_wraps {
+            if !self.tasks.keys().any(|name| name.as_str() == task) {
+                self.problems
+                    .add("task of a layer", task, "a task of this worker");
+            }
+        }
         self.problems.into_result()?;
-        for task in self.tasks.values_mut() {
-            task.handler = layered(task.handler.clone(), &self.layers);
+        for (name, task) in &mut self.tasks {
+            let own = self.task_wraps.iter();
+            let own = own.filter(|(task, _)| task == name.as_str());
+            let wraps = self.wraps.iter().chain(own.map(|(_, wrap)| wrap));
+            task.handler = run::wrapped(task.handler.clone(), wraps);
         }
         let registry = Registry::new(self.tasks, Arc::new(self.states), &self.config);
         Ok(Worker {

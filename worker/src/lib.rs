@@ -33,5 +33,5 @@ pub use builder::{Worker, WorkerBuilder};
 pub use config::WorkerConfig;
 pub use error::{Error, chain};
 pub use metrics::{SlotMonitor, SlotStats};
-pub use run::{Context, Next, Output, TaskError, TaskOptions};
+pub use run::{BoxError, Context, Next, Output, TaskError, TaskOptions, TaskService};
 pub use shutdown::Shutdown;

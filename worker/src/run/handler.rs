@@ -1,4 +1,4 @@
-//! Handlers of any signature behind one type, and the layers around them.
+//! Handlers of any signature behind one type.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,21 +15,6 @@ pub(crate) type HandlerFuture =
 
 /// A task's code.
 pub(crate) type Handler = Arc<dyn Fn(Context) -> HandlerFuture + Send + Sync>;
-
-/// Code around the handlers of all tasks.
-pub(crate) type Layer = Arc<dyn Fn(Context, Next) -> HandlerFuture + Send + Sync>;
-
-/// The rest of the way to a handler: what a layer calls, or not.
-pub struct Next {
-    handler: Handler,
-}
-
-impl Next {
-    /// Goes on to the next layer, or to the handler.
-    pub async fn run(self, context: Context) -> Result<Output, TaskError> {
-        (self.handler)(context).await
-    }
-}
 
 /// A handler of typed arguments and a typed value, both JSON.
 pub(crate) fn typed<A, T, F, R>(task: F) -> Handler
@@ -59,30 +44,6 @@ where
         let body = context.job().args.clone();
         let running = task(context, body);
         Box::pin(async move { running.await.map(Into::into) })
-    })
-}
-
-/// A layer of any future.
-pub(crate) fn layer<F, R>(around: F) -> Layer
-where
-    F: Fn(Context, Next) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Output, TaskError>> + Send + 'static,
-{
-    Arc::new(move |context, next| Box::pin(around(context, next)))
-}
-
-/// The handler with all layers around it, the first one outermost.
-pub(crate) fn layered(handler: Handler, layers: &[Layer]) -> Handler {
-    layers.iter().rev().fold(handler, |handler, layer| {
-        let layer = layer.clone();
-        Arc::new(move |context| {
-            layer(
-                context,
-                Next {
-                    handler: handler.clone(),
-                },
-            )
-        })
     })
 }
 

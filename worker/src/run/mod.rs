@@ -10,6 +10,7 @@ mod context;
 mod events;
 mod guard;
 mod handler;
+mod layer;
 mod limits;
 mod output;
 mod progress;
@@ -28,14 +29,15 @@ use repull::job::Job;
 
 pub use cancel::{Cancel, CancelReason};
 pub use context::{Context, MissingState};
-pub use handler::Next;
-pub(crate) use handler::{Handler, Layer, layer, layered, raw, typed};
+pub(crate) use handler::{Handler, raw, typed};
+pub use layer::{Next, TaskService};
+pub(crate) use layer::{Wrap, around, layer, service, wrapped};
 pub use limits::attempt;
 pub use output::Output;
 pub use progress::ProgressCell;
 pub(crate) use registry::States;
 pub use registry::{Registry, Task, TaskOptions};
-pub use task_error::TaskError;
+pub use task_error::{BoxError, TaskError};
 
 /// How one attempt ended.
 #[derive(Debug, Clone, PartialEq)]

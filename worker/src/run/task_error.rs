@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::{CancelReason, Ending};
 use crate::error::chain;
 
+/// Any error, as `tower` layers pass it on.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
 /// Why a handler did not succeed, and what shall follow.
 ///
 /// Any error converts into one that is tried again, with its causes in the text, so `?` works:
@@ -46,17 +49,17 @@ enum Kind {
 
 impl TaskError {
     /// Failed; try again when the backoff says so. Takes a text or any error.
-    pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn retry(error: impl Into<BoxError>) -> Self {
         Self::of(Kind::Retry { delay: None }, error.into())
     }
 
     /// Failed; try again after `delay` instead of the backoff's.
-    pub fn retry_in(delay: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn retry_in(delay: Duration, error: impl Into<BoxError>) -> Self {
         Self::of(Kind::Retry { delay: Some(delay) }, error.into())
     }
 
     /// Failed for good: the job goes to the dead letters without another attempt.
-    pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn permanent(error: impl Into<BoxError>) -> Self {
         Self::of(Kind::Permanent, error.into())
     }
 
@@ -93,9 +96,18 @@ impl TaskError {
         matches!(self.kind, Kind::Retry { .. } | Kind::Permanent)
     }
 
-    fn of(kind: Kind, error: Box<dyn Error + Send + Sync>) -> Self {
+    fn of(kind: Kind, error: BoxError) -> Self {
         let text = chain(&*error);
         Self { kind, text }
+    }
+
+    /// What came through a layer that passes on any error: the handler's own word where it is one,
+    /// else a failure of the layer's that is tried again.
+    pub fn unbox(error: BoxError) -> Self {
+        match error.downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(error) => Self::retry(error),
+        }
     }
 
     pub(super) fn into_ending(self) -> Ending {
@@ -119,6 +131,24 @@ impl<E: Error> From<E> for TaskError {
             kind: Kind::Retry { delay: None },
             text: chain(&error),
         }
+    }
+}
+
+/// A [`TaskError`] on its way through layers that want an error.
+#[derive(Debug)]
+struct Boxed(TaskError);
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Boxed {}
+
+impl From<TaskError> for BoxError {
+    fn from(error: TaskError) -> Self {
+        Box::new(Boxed(error))
     }
 }
 

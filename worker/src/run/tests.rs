@@ -17,8 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{
-    Attempt, Cancel, CancelReason, Context, Ending, Next, Output, ProgressCell, TaskError,
-    TaskOptions, attempt,
+    Attempt, Cancel, CancelReason, Context, Ending, ProgressCell, TaskError, TaskOptions, attempt,
 };
 use crate::builder::{Worker, WorkerBuilder};
 
@@ -34,7 +33,7 @@ pub(crate) async fn client() -> Client {
     Client::new(Connection::over(nats), Namespace::default())
 }
 
-async fn builder() -> WorkerBuilder {
+pub(crate) async fn builder() -> WorkerBuilder {
     Worker::builder(client().await).cancel_grace(GRACE)
 }
 
@@ -50,22 +49,22 @@ pub(crate) fn attempt_of(job: Job) -> Attempt {
     }
 }
 
-fn job(args: &Value) -> Job {
+pub(crate) fn job(args: &Value) -> Job {
     Job::json("t", args).unwrap()
 }
 
-async fn run(worker: &Worker, job: Job) -> Ending {
+pub(crate) async fn run(worker: &Worker, job: Job) -> Ending {
     attempt(&worker.registry, &worker.client, attempt_of(job)).await
 }
 
-fn failed(ending: Ending) -> String {
+pub(crate) fn failed(ending: Ending) -> String {
     match ending {
         Ending::Failed { error } => error,
         other => panic!("expected a failure, found {other:?}"),
     }
 }
 
-fn permanent(ending: Ending) -> String {
+pub(crate) fn permanent(ending: Ending) -> String {
     match ending {
         Ending::Permanent { error } => error,
         other => panic!("expected a permanent failure, found {other:?}"),
@@ -351,38 +350,6 @@ async fn a_handler_that_blocks_its_thread_ends_when_it_comes_back() {
     let started = Instant::now();
     assert!(failed(run(&worker, job).await).starts_with("timed out after 5ms"));
     assert!(started.elapsed() >= Duration::from_millis(80));
-}
-
-#[tokio::test]
-async fn layers_wrap_handlers_the_first_outermost() {
-    let mark = |mark: &'static str| {
-        move |context: Context, next: Next| async move {
-            let mut output = next.run(context).await?;
-            output.body = [mark.as_bytes(), &output.body].concat().into();
-            Ok(output)
-        }
-    };
-    let worker = builder()
-        .await
-        .layer(mark("a"))
-        .task_raw(
-            "t",
-            |_, body| async move { Ok(Output::bytes(body, "text/x")) },
-        )
-        .layer(mark("b"))
-        .build()
-        .unwrap();
-    let Ending::Succeeded {
-        value,
-        content_type,
-    } = run(&worker, job(&json!(1))).await
-    else {
-        panic!("expected a success");
-    };
-    assert_eq!(
-        (&value[..], content_type.as_deref()),
-        (&b"ab1"[..], Some("text/x"))
-    );
 }
 
 #[tokio::test]

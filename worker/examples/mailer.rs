@@ -117,21 +117,34 @@ where
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let client = Client::connect(&args.connect.resolve()?).await?;
+fn worker(client: Client) -> anyhow::Result<Worker> {
     let options = TaskOptions::new()
         .timeout(Duration::from_secs(30))
         .max_attempts(5)
         .backoff("200ms,2,5s".parse()?);
-    let worker = Worker::builder(client.clone())
+    let worker = Worker::builder(client)
         .queue("mail")
         .slots(8)
         .state(MailServer::default())
         .task_with("mail.send", options, send_mail)
         .task_layer("mail.send", AtMost(2))
         .build()?;
+    Ok(worker)
+}
+
+fn mail(to: &str) -> anyhow::Result<Job> {
+    let mail = Mail {
+        to: to.to_owned(),
+        text: "hello".to_owned(),
+    };
+    Ok(Job::json("mail.send", &mail)?.on(QueueName::new("mail")?))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let client = Client::connect(&args.connect.resolve()?).await?;
+    let worker = worker(client.clone())?;
     let shutdown = Shutdown::on_signals()?;
     let running = tokio::spawn(worker.run(shutdown.clone()));
 
@@ -140,12 +153,7 @@ async fn main() -> anyhow::Result<()> {
         ("busy@example.org", EventKind::Succeeded),
         ("nobody", EventKind::Failed),
     ] {
-        let mail = Mail {
-            to: to.to_owned(),
-            text: "hello".to_owned(),
-        };
-        let job = Job::json("mail.send", &mail)?.on(QueueName::new("mail")?);
-        let enqueued = client.enqueue(job).await?;
+        let enqueued = client.enqueue(mail(to)?).await?;
         let outcome = tokio::time::timeout(Duration::from_secs(60), client.wait(&enqueued))
             .await
             .with_context(|| format!("the mail to `{to}` has no outcome yet"))??;
@@ -161,4 +169,35 @@ async fn main() -> anyhow::Result<()> {
     shutdown.drain();
     running.await??;
     Ok(())
+}
+
+/// The same without an installation: `cargo test -p repull-worker --example mailer`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use repull_worker::test::Installation;
+
+    #[tokio::test]
+    async fn a_busy_mail_server_is_asked_again_and_no_address_is_given_up_at_once()
+    -> anyhow::Result<()> {
+        let installation = Installation::new().await;
+        let worker = worker(installation.client())?;
+        let client = installation.client();
+        let busy = client.enqueue(mail("busy@example.org")?).await?;
+        let nobody = client.enqueue(mail("nobody")?).await?;
+
+        // What is due now: both are tried once. The clock stands still until it is moved.
+        let ran = installation.drain(&worker).await;
+        assert_eq!(ran.len(), 2);
+        assert!(ran[0].error().is_some_and(|error| error.contains("busy")));
+        assert_eq!(installation.dead()[0].id, nobody.address.id);
+
+        // All the rest, with the waits skipped.
+        let ran = installation.drain_all(&worker).await;
+        assert_eq!(ran[1].log(), ["sent 5 bytes at attempt 3"]);
+        assert_eq!(ran[1].value::<String>(), "delivered to busy@example.org");
+        let outcome = installation.outcome(&busy).context("an outcome")?;
+        assert_eq!(outcome.attempt, 3);
+        Ok(())
+    }
 }

@@ -209,7 +209,7 @@ impl JobTask {
 }
 
 /// The plan for a job that gets no attempt any more.
-fn refuse_start(
+pub(crate) fn refuse_start(
     subject: &settle::Subject<'_>,
     max_attempts: u32,
     now: DateTime<Utc>,

@@ -4,7 +4,8 @@
 //! carries one job through [`run`], and `settle` tells the broker how it ended; `driver` is the loop
 //! around them: slots that come free in a turn are promised to a new pull at the end of that turn.
 //!
-//! [`Worker::builder`] is where users start.
+//! [`Worker::builder`] is where users start. With the feature `test`, `test::Installation` runs their
+//! handlers in their tests, without a server.
 
 mod beacon;
 mod builder;
@@ -27,6 +28,8 @@ mod settle;
 mod shutdown;
 mod status;
 pub mod tasks;
+#[cfg(feature = "test")]
+pub mod test;
 mod worker_run;
 
 pub use builder::{Worker, WorkerBuilder};

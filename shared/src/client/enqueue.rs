@@ -5,7 +5,6 @@ use futures_util::{Stream, StreamExt};
 
 use super::Client;
 use super::publish::{Expect, Message, PublishError, Published};
-use crate::clock;
 use crate::job::Job;
 use crate::wire::{self, Address, Place};
 
@@ -44,7 +43,7 @@ impl Client {
     /// A job whose id was given by the caller is unique: while one of that id is queued, running or
     /// later, the call answers with `is_new: false` and changes nothing.
     pub async fn enqueue(&self, job: Job) -> Result<Enqueued, EnqueueError> {
-        let now = clock::now();
+        let now = self.now();
         self.enqueue_at(job, now).await
     }
 
@@ -146,6 +145,10 @@ impl Client {
         subject: &str,
     ) -> Result<Option<async_nats::jetstream::message::StreamMessage>, super::Error> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind;
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            return Ok(memory.last(place, subject));
+        }
         let name = place.stream(self.namespace());
         let what = || format!("read the last message on `{subject}`");
         let stream = self

@@ -23,6 +23,8 @@ mod history;
 mod inflight;
 mod jobs;
 mod list;
+#[cfg(feature = "test")]
+mod memory;
 mod outcome;
 mod publish;
 mod queues;
@@ -41,6 +43,8 @@ pub use dead::{DeadFilter, DeadJob, DeadListing, Edit};
 pub use enqueue::{EnqueueError, Enqueued, PIPELINE_WINDOW};
 pub use history::HistoryEntry;
 pub use list::{JobFilter, LATER_SCANNED_MAX, Listing};
+#[cfg(feature = "test")]
+pub use memory::Memory;
 pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
 
 pub use queues::{ConsumerView, LaneView, QueueView};
@@ -48,6 +52,9 @@ pub use schedules::{ScheduleListing, StoredSchedule, UnusableSchedule};
 pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 
+use chrono::{DateTime, Utc};
+
+use crate::clock;
 use crate::connect::{ConnectError, Connection, Settings};
 use crate::id::{InvalidName, Namespace};
 use crate::topology::{Layout, Topology, TopologyError};
@@ -109,6 +116,9 @@ pub struct Client {
 struct Inner {
     connection: Connection,
     namespace: Namespace,
+    /// What stands for the streams, in a test without a server.
+    #[cfg(feature = "test")]
+    memory: Option<Memory>,
 }
 
 impl Client {
@@ -129,6 +139,8 @@ impl Client {
             inner: Arc::new(Inner {
                 connection,
                 namespace,
+                #[cfg(feature = "test")]
+                memory: None,
             }),
         }
     }
@@ -160,12 +172,26 @@ impl Client {
         Ok(topology)
     }
 
+    /// The time by which it enqueues.
+    fn now(&self) -> DateTime<Utc> {
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            return memory.now();
+        }
+        clock::now()
+    }
+
     /// An error with the server's refusal in place of the timeout that it caused.
     pub fn failed(&self, what: impl Into<String>, error: impl Display) -> Error {
         let reason = self
             .connection()
             .refusal()
             .unwrap_or_else(|| error.to_string());
+        #[cfg(feature = "test")]
+        let reason = match self.memory() {
+            Some(_) => memory::NO_SERVER.to_owned(),
+            None => reason,
+        };
         Error::Request {
             what: what.into(),
             reason,

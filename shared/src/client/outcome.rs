@@ -45,6 +45,17 @@ impl Client {
             event.kind.is_outcome()
                 && nonce.is_none_or(|nonce| event.nonce.as_deref() == Some(nonce))
         };
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            let mut changes = memory.watch();
+            loop {
+                if let Some(event) = self.last_event(address).await?.filter(is_outcome) {
+                    return Ok(event);
+                }
+                // The memory lives as long as this client.
+                let _ = changes.changed().await;
+            }
+        }
         let subject = address.subject(self.namespace(), Place::Results);
         let mut events = self
             .nats()

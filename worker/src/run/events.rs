@@ -8,6 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use repull::client::{Expect, Message};
 use repull::clock;
 use repull::wire::{Address, EventKind, JobEvent, Place};
 use tokio::runtime::Handle;
@@ -65,11 +67,19 @@ impl Events {
     }
 
     pub(super) fn progress(context: &Arc<Inner>, fraction: f64, text: String) {
+        #[cfg(feature = "test")]
+        if Self::note(context, EventKind::Progress, Some(fraction), &text) {
+            return;
+        }
         Self::tell(context, |state| state.progress = Some((fraction, text)));
     }
 
     pub(super) fn log(context: &Arc<Inner>, line: &str) {
         debug!(target: "repull_worker::job", job = %context.attempt.job.id, "{line}");
+        #[cfg(feature = "test")]
+        if Self::note(context, EventKind::Log, None, line) {
+            return;
+        }
         Self::tell(context, |state| state.push_line(line));
     }
 
@@ -88,6 +98,19 @@ impl Events {
             let publisher = runtime.spawn(publish(context.clone()));
             state.publisher = Some(AbortOnDropHandle::new(publisher));
         }
+    }
+
+    /// Keeps all that is told where the streams are in memory; false where they are not.
+    #[cfg(feature = "test")]
+    fn note(context: &Inner, kind: EventKind, progress: Option<f64>, text: &str) -> bool {
+        let Some(memory) = context.client.memory() else {
+            return false;
+        };
+        if context.events.runtime.is_some() && !context.events.lock().is_closed {
+            let message = message(context, kind, progress, text.to_owned(), memory.now());
+            memory.put(&message);
+        }
+        true
     }
 
     /// Closes the events of `context` at the latest when the guard is dropped.
@@ -223,6 +246,22 @@ async fn publish(context: Arc<Inner>) {
 }
 
 async fn send(context: &Inner, kind: EventKind, progress: Option<f64>, text: String) {
+    let message = message(context, kind, progress, text, clock::now());
+    let nats = context.client.nats();
+    let published = nats.publish_with_headers(message.subject, message.headers, message.body);
+    if let Err(error) = published.await {
+        debug!(job = %context.attempt.job.id, %error, "an event was not published");
+    }
+}
+
+/// What is told, as the job's event.
+fn message(
+    context: &Inner,
+    kind: EventKind,
+    progress: Option<f64>,
+    text: String,
+    now: DateTime<Utc>,
+) -> Message {
     let attempt = &context.attempt;
     let job = &attempt.job;
     let address = Address {
@@ -230,15 +269,16 @@ async fn send(context: &Inner, kind: EventKind, progress: Option<f64>, text: Str
         task: job.task.clone(),
         id: job.id.clone(),
     };
-    let mut event = JobEvent::new(kind, attempt.number, attempt.worker.as_str(), clock::now());
+    let mut event = JobEvent::new(kind, attempt.number, attempt.worker.as_str(), now);
     event.started_at = Some(attempt.started_at);
     event.nonce.clone_from(&job.nonce);
     event.progress = progress;
-    let subject = address.subject(context.client.namespace(), Place::Results);
-    let nats = context.client.nats();
-    let published = nats.publish_with_headers(subject, event.encode_headers(), text.into());
-    if let Err(error) = published.await {
-        debug!(job = %job.id, %error, "an event was not published");
+    Message {
+        subject: address.subject(context.client.namespace(), Place::Results),
+        headers: event.encode_headers(),
+        body: text.into(),
+        id: String::new(),
+        expect: Expect::Anything,
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{InvalidName, JobId, Lane, Priority, QueueName, ScheduleId, TaskName};
 use crate::retry::Backoff;
+use crate::unique::OnConflict;
 
 /// The attempt timeout of a job that names none.
 ///
@@ -54,6 +55,11 @@ pub struct Job {
     /// Whether the id is the caller's own, so that one that waits for a time counts as there too.
     /// Not on the wire: it only says how to enqueue.
     pub unique: bool,
+    /// The period over which the id is unique, also when the job has ended; none: only while it is
+    /// queued, running or later. Not on the wire, see [`Job::unique_for`].
+    pub period: Option<Duration>,
+    /// What becomes of a submit that finds a job of this id. Not on the wire.
+    pub on_conflict: OnConflict,
     /// The queue it waits on.
     pub queue: QueueName,
     /// The queue's lane.
@@ -108,6 +114,8 @@ impl Job {
         Self {
             id: JobId::placeholder(),
             unique: false,
+            period: None,
+            on_conflict: OnConflict::Keep,
             queue: QueueName::default(),
             priority: Priority::Normal,
             task,
@@ -208,6 +216,14 @@ pub enum InvalidJob {
         /// The task.
         task: TaskName,
         /// What the serializer said.
+        reason: String,
+    },
+    /// What should make it unique does not.
+    #[error("a job for task `{task}` can't be unique by this key: {reason}")]
+    Key {
+        /// The task.
+        task: TaskName,
+        /// What is wrong with the key.
         reason: String,
     },
 }

@@ -260,7 +260,7 @@ impl Client {
     }
 
     /// Stores the outcome of a job that no worker ran.
-    async fn tell_cancelled(
+    pub(super) async fn tell_cancelled(
         &self,
         address: &Address,
         message: &StreamMessage,

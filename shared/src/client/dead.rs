@@ -181,6 +181,7 @@ impl Client {
             return Ok(Enqueued {
                 address,
                 is_new: false,
+                replaced: false,
                 place: Place::Later,
                 nonce: nonce.map(ToString::to_string),
             });
@@ -211,6 +212,7 @@ impl Client {
         Ok(Enqueued {
             address,
             is_new,
+            replaced: false,
             place: Place::Jobs,
             nonce,
         })

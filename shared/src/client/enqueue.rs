@@ -4,8 +4,11 @@ use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt};
 
 use super::Client;
-use super::publish::{Expect, Message, PublishError, Published};
+use super::publish::{Expect, Message, PublishError};
+use super::submit::Submit;
+use crate::id::InvalidName;
 use crate::job::Job;
+use crate::unique;
 use crate::wire::{self, Address, Place};
 
 /// How many publishes of [`Client::enqueue_many`] may wait for their confirmation at once.
@@ -16,9 +19,12 @@ pub const PIPELINE_WINDOW: usize = 1024;
 pub struct Enqueued {
     /// Where it is found.
     pub address: Address,
-    /// False where a job of this id was there already, queued, running or later: it was left alone.
+    /// False where a job of this id was there already, queued, running or later, or for one that is
+    /// unique over a period also ended: it was left alone.
     pub is_new: bool,
-    /// The place it waits in.
+    /// Whether it took the place of a job that waited.
+    pub replaced: bool,
+    /// The place it is in: for one that has ended that of outcomes.
     pub place: Place,
     /// The enqueue: tells this job's outcome from that of an earlier one of the same id. None where
     /// a job was there already and its message names none.
@@ -41,13 +47,20 @@ impl Client {
     /// Enqueues a job and waits until it is stored.
     ///
     /// A job whose id was given by the caller is unique: while one of that id is queued, running or
-    /// later, the call answers with `is_new: false` and changes nothing.
+    /// later, the call answers with `is_new: false` and changes nothing, unless the job says
+    /// otherwise ([`Job::on_conflict`]). The same holds for ids that follow from a key
+    /// ([`Job::unique_by`]), and with [`Job::unique_for`] over a whole period.
     pub async fn enqueue(&self, job: Job) -> Result<Enqueued, EnqueueError> {
-        let now = self.now();
-        self.enqueue_at(job, now).await
+        let (id, task) = (job.id.clone(), job.task.clone());
+        let enqueued = self.enqueue_at(job, self.now()).await;
+        enqueued.map_err(|source| EnqueueError {
+            id: id.to_string(),
+            task: task.to_string(),
+            source,
+        })
     }
 
-    async fn enqueue_at(&self, mut job: Job, now: DateTime<Utc>) -> Result<Enqueued, EnqueueError> {
+    async fn enqueue_at(&self, mut job: Job, now: DateTime<Utc>) -> Result<Enqueued, PublishError> {
         let place = match job.run_at {
             Some(run_at) if run_at > now => Place::Later,
             _ => Place::Jobs,
@@ -56,6 +69,14 @@ impl Client {
             job.run_at = None;
         }
         job.enqueued_at.get_or_insert(now);
+        if let Some(period) = job.period {
+            let refused = |error: InvalidName| PublishError::Refused {
+                subject: job.id.to_string(),
+                code: 0,
+                reason: error.to_string(),
+            };
+            job.id = unique::in_period(&job.id, period, now).map_err(refused)?;
+        }
         let nonce = job
             .nonce
             .get_or_insert_with(|| uuid::Uuid::now_v7().simple().to_string())
@@ -65,11 +86,6 @@ impl Client {
             task: job.task.clone(),
             id: job.id.clone(),
         };
-        let failed = |source| EnqueueError {
-            id: job.id.to_string(),
-            task: job.task.to_string(),
-            source,
-        };
         let message = Message {
             subject: address.subject(self.namespace(), place),
             headers: wire::encode_headers(&job),
@@ -77,24 +93,18 @@ impl Client {
             id: nonce.clone(),
             expect: Expect::Nothing,
         };
-        if job.unique
-            && let Some(found) = self.elsewhere(&address, place).await
-        {
-            return Ok(found);
-        }
-        let enqueued = |is_new, nonce| Enqueued {
-            address: address.clone(),
-            is_new,
+        let submit = Submit {
+            client: self,
+            address,
             place,
             nonce,
+            message,
+            on_conflict: job.on_conflict,
         };
-        match self.publish(&message).await.map_err(failed)? {
-            Published::Stored { .. } => Ok(enqueued(true, Some(nonce))),
-            Published::Unexpected { .. } => {
-                let found = self.nonce_on(place, &message.subject).await;
-                // It is ours where an earlier try stored it without telling us.
-                Ok(enqueued(found.as_ref() == Some(&nonce), found))
-            }
+        match (job.unique, job.period) {
+            (false, _) => submit.plainly().await,
+            (true, None) => submit.uniquely().await,
+            (true, Some(_)) => submit.once().await,
         }
     }
 
@@ -113,29 +123,6 @@ impl Client {
             async move { client.enqueue(job).await }
         })
         .buffer_unordered(PIPELINE_WINDOW)
-    }
-
-    /// The job of this address in the other of the two places that a unique job may be in.
-    async fn elsewhere(&self, address: &Address, place: Place) -> Option<Enqueued> {
-        let place = if place == Place::Jobs {
-            Place::Later
-        } else {
-            Place::Jobs
-        };
-        let subject = address.subject(self.namespace(), place);
-        let message = self.last_on_subject(place, &subject).await.ok()??;
-        Some(Enqueued {
-            address: address.clone(),
-            is_new: false,
-            place,
-            nonce: nonce_of(&message.headers),
-        })
-    }
-
-    /// The nonce of the subject's message. None where there is no message any more: it ran between
-    /// the refusal and our look.
-    async fn nonce_on(&self, place: Place, subject: &str) -> Option<String> {
-        nonce_of(&self.last_on_subject(place, subject).await.ok()??.headers)
     }
 
     /// The last message on a subject, from the stream's leader.
@@ -162,10 +149,4 @@ impl Client {
             Err(error) => Err(self.failed(what(), error)),
         }
     }
-}
-
-fn nonce_of(headers: &async_nats::HeaderMap) -> Option<String> {
-    headers
-        .get_last(wire::headers::NONCE)
-        .map(|value| value.as_str().to_owned())
 }

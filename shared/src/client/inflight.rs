@@ -91,6 +91,17 @@ fn is_with_a_worker(sequence: u64, progress: Option<Progress>, served: bool) -> 
 }
 
 impl Client {
+    /// Whether a worker has had a message of the work queue: a lane is delivered in the order in
+    /// which its messages were stored.
+    pub(super) async fn is_delivered(&self, lane: &Lane, sequence: u64) -> Result<bool, Error> {
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            return Ok(memory.is_delivered(sequence));
+        }
+        let info = self.lane_info(lane).await?;
+        Ok(info.is_some_and(|info| sequence <= info.delivered.stream_sequence))
+    }
+
     /// What the server says of a lane's consumer; none where there is none.
     pub async fn lane_info(&self, lane: &Lane) -> Result<Option<consumer::Info>, Error> {
         let stream = Place::Jobs.stream(self.namespace());

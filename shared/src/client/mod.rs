@@ -30,6 +30,7 @@ mod publish;
 mod queues;
 mod scan;
 mod schedules;
+mod submit;
 mod superseded;
 mod survey;
 mod view;

@@ -140,6 +140,12 @@ pub enum PublishError {
         /// What the server said.
         reason: String,
     },
+    /// A job of the same id is there, and the submit said to fail then.
+    #[error("`{subject}` holds a job already, and nothing was enqueued")]
+    Taken {
+        /// The subject.
+        subject: String,
+    },
     /// Nobody takes the message, and the server says that its stream does not exist.
     #[error("no stream takes this subject, `{subject}`: stream `{stream}` does not exist")]
     NoStream {

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Client, Error};
+use crate::wire::Place;
 
 /// After how long without a message a scan asks whether there is one left.
 const QUIET: Duration = Duration::from_secs(2);
@@ -146,6 +147,25 @@ impl Client {
             .get_raw_message(sequence)
             .await;
         self.absent_as_none(found, || format!("read stream `{stream}`"))
+    }
+
+    /// Removes a message; false where it was not there any more.
+    pub(super) async fn remove_message(&self, place: Place, sequence: u64) -> Result<bool, Error> {
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            return Ok(memory.delete(place, sequence));
+        }
+        let name = place.stream(self.namespace());
+        let stream = self.stream_handle(&name).await?;
+        match stream.delete_message(sequence).await {
+            Ok(_) => Ok(true),
+            Err(error) => match self.message_at(&name, sequence).await? {
+                None => Ok(false),
+                Some(_) => {
+                    Err(self.failed(format!("remove message {sequence} of `{name}`"), error))
+                }
+            },
+        }
     }
 
     fn absent_as_none(

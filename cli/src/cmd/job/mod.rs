@@ -6,6 +6,7 @@ mod lines;
 mod list;
 mod show;
 mod submit;
+mod unique;
 mod wait;
 
 use std::process::ExitCode;

@@ -10,12 +10,14 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use repull::client::Client;
 use repull::connect::ConnectArgs;
-use repull::id::{JobId, Priority, QueueName, TaskName};
+use repull::id::{Priority, QueueName, TaskName};
 use repull::job::{Job, Timeout};
 use repull::retry::Backoff;
+use repull::wire::Place;
 use repull::wire::headers::{PREFIX, SERVER_PREFIX};
 
 use super::lines::{self, LinesArgs};
+use super::unique::UniqueOptions;
 use super::wait;
 use crate::cmd;
 use crate::ui::{out, read, report, time};
@@ -25,6 +27,7 @@ use crate::ui::{out, read, report, time};
 #[command(after_help = "Examples:
   repull job submit echo '{\"x\": 1}' --wait
   repull job submit mail.send @mail.json --queue mail --in 10m
+  repull job submit report @report.json --unique-fields customer --unique-for 1d
   repull job submit resize --lines images.jsonl")]
 pub(crate) struct SubmitArgs {
     /// Task that handles the job, such as `mail.send`
@@ -35,9 +38,8 @@ pub(crate) struct SubmitArgs {
     arguments: Option<String>,
     #[command(flatten)]
     options: JobOptions,
-    /// Id of your own: while a job of it is queued, running or later, no second one is made
-    #[arg(long, conflicts_with = "lines")]
-    id: Option<JobId>,
+    #[command(flatten)]
+    unique: UniqueOptions,
     /// Media type of arguments that are not JSON
     #[arg(long, value_name = "TYPE", requires = "arguments")]
     content_type: Option<String>,
@@ -161,9 +163,7 @@ pub(crate) async fn run(args: SubmitArgs, connect: &ConnectArgs) -> anyhow::Resu
     let mut job = args.options.job(task.clone())?;
     job.args = arguments(&args)?;
     job.content_type = args.content_type.clone();
-    if let Some(id) = args.id.clone() {
-        job = job.with_id(id);
-    }
+    let job = args.unique.apply(job)?;
     let client = cmd::connect(connect).await?;
     cmd::queue::check_lane(&client, &job.queue, job.priority).await?;
     submit(&client, job, &args).await
@@ -188,10 +188,16 @@ async fn submit(client: &Client, job: Job, args: &SubmitArgs) -> anyhow::Result<
     let enqueued = client.enqueue(job).await?;
     let id = &enqueued.address.id;
     if !enqueued.is_new {
+        let there = match enqueued.place {
+            Place::Results => "ended in this period already",
+            _ => "is there already",
+        };
         report::note(format_args!(
-            "a job `{id}` for task `{}` is there already; nothing was enqueued",
+            "a job `{id}` for task `{}` {there}; nothing was enqueued",
             enqueued.address.task
         ));
+    } else if enqueued.replaced {
+        report::note(format_args!("it replaced the job `{id}` that waited"));
     }
     if args.wait {
         if !args.json {
@@ -211,8 +217,13 @@ async fn submit(client: &Client, job: Job, args: &SubmitArgs) -> anyhow::Result<
             "queue": enqueued.address.lane.queue,
             "priority": enqueued.address.lane.priority,
             "task": enqueued.address.task,
-            "state": enqueued.place.token().replace("jobs", "queued"),
+            "state": match enqueued.place {
+                Place::Jobs => "queued",
+                Place::Results => "done",
+                other => other.token(),
+            },
             "is_new": enqueued.is_new,
+            "replaced": enqueued.replaced,
         }))?;
     } else {
         out::line(id.as_str())?;

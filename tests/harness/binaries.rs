@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// One of Repull's programs.
+/// One of Repull's programs, or of its examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {
     /// `repull-worker`, the stock worker.
@@ -14,6 +14,8 @@ pub enum Binary {
     Scheduler,
     /// `repull`, the operator's command.
     Cli,
+    /// One of the worker's examples.
+    Example(&'static str),
 }
 
 impl Binary {
@@ -23,12 +25,13 @@ impl Binary {
             Self::Worker => "repull-worker",
             Self::Scheduler => "repull-scheduler",
             Self::Cli => "repull",
+            Self::Example(name) => name,
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Worker => "repull-worker",
+            Self::Worker | Self::Example(_) => "repull-worker",
             Self::Scheduler => "repull-scheduler",
             Self::Cli => "repull-cli",
         }
@@ -50,7 +53,10 @@ impl Binary {
 
     fn build(self) -> PathBuf {
         let folder = profile_folder();
-        let path = folder.join(self.name());
+        let (kind, path) = match self {
+            Self::Example(name) => ("--example", folder.join("examples").join(name)),
+            _ => ("--bin", folder.join(self.name())),
+        };
         if std::env::var_os("REPULL_TESTS_BUILT").is_some() && path.is_file() {
             return path;
         }
@@ -62,7 +68,7 @@ impl Binary {
         let output = Command::new(cargo)
             .current_dir(repository())
             .args(["build", "--quiet", "--profile", profile])
-            .args(["--package", self.package(), "--bin", self.name()])
+            .args(["--package", self.package(), kind, self.name()])
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));

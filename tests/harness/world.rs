@@ -330,7 +330,7 @@ impl World {
             .env("NATS_URL", self.url())
             .env("REPULL_NAMESPACE", &self.namespace);
         match binary {
-            Binary::Cli => process,
+            Binary::Cli | Binary::Example(_) => process,
             Binary::Worker | Binary::Scheduler => process.env("REPULL_HTTP", "127.0.0.1:0"),
         }
     }

@@ -7,6 +7,7 @@ mod answers;
 mod faults;
 mod harness;
 mod languages;
+mod life;
 mod loads;
 mod roles;
 mod stock_tasks;

@@ -62,7 +62,7 @@ impl Fleet {
             .env("NATS_PASSWORD", password(role))
             .env("REPULL_INBOX_PREFIX", format!("_INBOX_{role}"));
         match binary {
-            Binary::Cli => process,
+            Binary::Cli | Binary::Example(_) => process,
             Binary::Worker | Binary::Scheduler => process.env("REPULL_HTTP", "127.0.0.1:0"),
         }
     }

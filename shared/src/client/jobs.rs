@@ -195,6 +195,16 @@ impl Client {
     pub async fn events(&self, address: &Address) -> Result<Vec<(u64, JobEvent)>, Error> {
         let stream = Place::Results.stream(self.namespace());
         let subject = address.subject(self.namespace(), Place::Results);
+        #[cfg(feature = "test")]
+        if let Some(memory) = self.memory() {
+            let messages = memory.all(Place::Results).into_iter();
+            let on_it = messages.filter(|message| message.subject.as_str() == subject);
+            let read = |message: StreamMessage| {
+                let event = JobEvent::decode(Some(&message.headers), message.payload).ok()?;
+                Some((message.sequence, event))
+            };
+            return Ok(on_it.filter_map(read).collect());
+        }
         let (mut events, mut sequence) = (Vec::new(), 1);
         while let Some(message) = self.next_message(&stream, &subject, sequence).await? {
             sequence = message.sequence + 1;

@@ -41,15 +41,12 @@ impl Client {
     /// The outcome arrives as a message the moment the worker publishes it. A job whose outcome is
     /// not kept never has one.
     pub async fn wait_at(&self, address: &Address, nonce: Option<&str>) -> Result<JobEvent, Error> {
-        let is_outcome = |event: &JobEvent| {
-            event.kind.is_outcome()
-                && nonce.is_none_or(|nonce| event.nonce.as_deref() == Some(nonce))
-        };
+        let is_outcome = |event: &JobEvent| is_outcome_of(event, nonce);
         #[cfg(feature = "test")]
         if let Some(memory) = self.memory() {
             let mut changes = memory.watch();
             loop {
-                if let Some(event) = self.last_event(address).await?.filter(is_outcome) {
+                if let Some(event) = self.stored_outcome(address, nonce).await? {
                     return Ok(event);
                 }
                 // The memory lives as long as this client.
@@ -69,7 +66,7 @@ impl Client {
             .map_err(|error| self.failed("flush", error))?;
         let mut pause = RECHECK_FIRST;
         loop {
-            if let Some(event) = self.last_event(address).await?.filter(is_outcome) {
+            if let Some(event) = self.stored_outcome(address, nonce).await? {
                 return Ok(event);
             }
             let recheck = tokio::time::sleep(pause);
@@ -92,4 +89,27 @@ impl Client {
             }
         }
     }
+
+    /// The outcome of this enqueue, where it is stored. It is the last event, unless another job of
+    /// the same id came after it.
+    async fn stored_outcome(
+        &self,
+        address: &Address,
+        nonce: Option<&str>,
+    ) -> Result<Option<JobEvent>, Error> {
+        let Some(last) = self.last_event(address).await? else {
+            return Ok(None);
+        };
+        if nonce.is_none() || last.nonce.as_deref() == nonce {
+            return Ok(Some(last).filter(|event| is_outcome_of(event, nonce)));
+        }
+        let events = self.events(address).await?.into_iter();
+        let mut events = events.map(|(_, event)| event);
+        Ok(events.find(|event| is_outcome_of(event, nonce)))
+    }
+}
+
+/// Whether an event is an outcome, and of this enqueue where one is named.
+fn is_outcome_of(event: &JobEvent, nonce: Option<&str>) -> bool {
+    event.kind.is_outcome() && (nonce.is_none() || event.nonce.as_deref() == nonce)
 }

@@ -113,7 +113,10 @@ impl Submit<'_> {
     async fn met(&self, holder: Option<&Holder>) -> Result<Enqueued, PublishError> {
         match self.on_conflict {
             OnConflict::Refuse => Err(PublishError::Taken {
-                subject: self.message.subject.clone(),
+                subject: match holder {
+                    Some(holder) => self.subject(holder.place),
+                    None => self.message.subject.clone(),
+                },
             }),
             OnConflict::Keep | OnConflict::Replace => Ok(self.kept(holder, self.place)),
         }
@@ -170,11 +173,13 @@ impl Submit<'_> {
 
     /// Removes a job that was replaced, and says so as its outcome; false where it has gone its way.
     async fn remove(&self, holder: &Holder, message: &StreamMessage) -> Result<bool, PublishError> {
-        let (client, sequence) = (self.client, message.sequence);
-        let is_removed = client.remove_message(holder.place, sequence).await;
-        // A later message is replaced by the publish itself, which keeps one a subject.
-        let in_place = holder.place == Place::Later && self.place == Place::Later;
-        if !is_removed.map_err(|error| self.unsure(&error))? && !in_place {
+        let client = self.client;
+        // Of later messages the stream keeps one a subject: the publish itself replaced it.
+        let is_removed = match (holder.place, self.place) {
+            (Place::Later, Place::Later) => Ok(true),
+            (place, _) => client.remove_message(place, message.sequence).await,
+        };
+        if !is_removed.map_err(|error| self.unsure(&error))? {
             return Ok(false);
         }
         let reason = "replaced by a later submit";
@@ -185,7 +190,7 @@ impl Submit<'_> {
 
     /// The job of this id in a place.
     async fn on(&self, place: Place) -> Result<Option<Holder>, Error> {
-        let subject = self.address.subject(self.client.namespace(), place);
+        let subject = self.subject(place);
         let found = self.client.last_on_subject(place, &subject).await?;
         Ok(found.map(|message| Holder {
             place,
@@ -195,6 +200,10 @@ impl Submit<'_> {
                 .map(ToString::to_string),
             message: (place != Place::Results).then_some(message),
         }))
+    }
+
+    fn subject(&self, place: Place) -> String {
+        self.address.subject(self.client.namespace(), place)
     }
 
     fn other_place(&self) -> Place {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use repull::client::{Client, Error};
+use repull::job::AttemptError;
 use repull::schedule::{Overlap, fire_id};
 use repull::wire::{Address, JobEvent, Place, headers};
 use tracing::debug;
@@ -18,6 +19,9 @@ const TRIES_MAX: u32 = 10;
 
 /// The pause between the tries.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a worker's publish takes at most in health, with what clocks differ.
+const PROMPT: TimeDelta = TimeDelta::milliseconds(100);
 
 /// The address of a fire's job.
 pub(crate) fn address(fire: &Fire) -> Address {
@@ -117,22 +121,55 @@ fn fire_time(nonce: &str, fire: &Fire) -> Option<DateTime<Utc>> {
     Some(time)
 }
 
-/// Whether an attempt of a later job was queued before and has ended since.
-pub(crate) async fn was_promoted(
+/// Whether a later job has ended since the attempt it was stored after: it was queued by a leader
+/// before us, or it comes late from a worker that had lost the job to another.
+///
+/// Only an outcome says so. What else is told of a job, a retry or a snooze, may be this very
+/// message's own. `thorough`: also where something was told after the outcome, as what comes late is.
+pub(crate) async fn has_ended(
     client: &Client,
     address: &Address,
     nonce: Option<&str>,
     attempts_used: u32,
+    thorough: bool,
 ) -> Result<bool, Error> {
     let Some(nonce) = nonce else { return Ok(false) };
+    let is_end = |event: &JobEvent| {
+        event.kind.is_outcome()
+            && event.nonce.as_deref() == Some(nonce)
+            && event.attempt > attempts_used
+    };
+    if thorough {
+        let events = client.events(address).await?;
+        return Ok(events.iter().any(|(_, event)| is_end(event)));
+    }
     let subject = address.subject(client.namespace(), Place::Results);
     let Some(message) = client.last_on_subject(Place::Results, &subject).await? else {
         return Ok(false);
     };
     let event = JobEvent::decode(Some(&message.headers), message.payload).ok();
-    Ok(event.is_some_and(|event| {
-        event.nonce.as_deref() == Some(nonce) && event.attempt > attempts_used
-    }))
+    Ok(event.as_ref().is_some_and(is_end))
+}
+
+/// Whether a worker's retry or snooze lay in the network before it was stored, so that the job may
+/// have become another worker's meanwhile. A snooze does not say when it was sent.
+pub(crate) fn was_held_up(message: &StreamMessage) -> bool {
+    let is_workers =
+        header(&message.headers, "Nats-Msg-Id").is_some_and(|id| id.ends_with(":later"));
+    if !is_workers {
+        return false;
+    }
+    let errors = header(&message.headers, headers::ERRORS);
+    let errors: Vec<AttemptError> = errors
+        .and_then(|errors| serde_json::from_str(errors).ok())
+        .unwrap_or_default();
+    let attempts_used = header(&message.headers, headers::ATTEMPT).unwrap_or("0");
+    match errors.last() {
+        Some(error) if error.attempt.to_string() == attempts_used => {
+            (message.time - error.at).abs() > PROMPT
+        }
+        _ => true,
+    }
 }
 
 /// A later message, from the stream's leader: a replica may still show one that was cancelled.
@@ -160,4 +197,38 @@ pub(crate) async fn delete(client: &Client, place: Place, sequence: u64) -> Resu
 /// A header's last value.
 pub(crate) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get_last(name).map(|value| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A later message of attempt 2, whose last error is one of `attempt`, stored `late` after it.
+    fn stored(id: &str, attempt: u32, late_ms: i64) -> StreamMessage {
+        let at: DateTime<Utc> = "2026-11-23T10:00:00Z".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", id);
+        headers.insert(headers::ATTEMPT, "2");
+        let error = format!(r#"[{{"attempt":{attempt},"at":"{at:?}","worker":"w","error":"e"}}]"#);
+        headers.insert(headers::ERRORS, error);
+        StreamMessage {
+            subject: "s".into(),
+            sequence: 1,
+            headers,
+            payload: bytes::Bytes::new(),
+            time: at + TimeDelta::milliseconds(late_ms),
+        }
+    }
+
+    #[test]
+    fn a_workers_publish_that_took_long_was_held_up() {
+        assert!(!was_held_up(&stored("n:1:2:later", 2, 20)));
+        assert!(was_held_up(&stored("n:1:2:later", 2, 2_000)));
+        assert!(
+            was_held_up(&stored("n:1:2:later", 2, -2_000)),
+            "by another clock"
+        );
+        assert!(was_held_up(&stored("n:1:3:later", 1, 20)), "a snooze");
+        assert!(!was_held_up(&stored("n", 2, 2_000)), "a submit");
+    }
 }

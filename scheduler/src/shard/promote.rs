@@ -1,7 +1,8 @@
 //! The way of a later job into the work queue: read, publish, delete.
 //!
 //! A crash between publishing and deleting is healed by looking: the second publish has the same
-//! message id, and where the stream has forgotten it, the job itself or its outcome is found.
+//! message id, and where the stream has forgotten it, the job itself or its outcome is found. The same
+//! look keeps a retry away that was held up in a network until its job had ended elsewhere.
 
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(crate) enum Promoted {
 pub(crate) enum Reading {
     /// It was cancelled or replaced.
     Gone,
-    /// It was published before, and has ended.
+    /// Its job has ended.
     Ended,
     /// The run that it waits for waits itself for a retry.
     NotYet,
@@ -263,9 +264,11 @@ async fn read(client: &Client, promotion: &mut Promotion) -> Result<Reading, Err
         // No job's subject: queued all the same, where it is found and told of as malformed.
         return Ok(Reading::Message(Box::new(stored)));
     };
-    if promotion.ambiguous {
-        let nonce = promotion.nonce.as_deref();
-        if lookup::was_promoted(client, &address, nonce, promotion.attempts_used).await? {
+    // Looked at again after each pause: the job may have ended meanwhile.
+    let held_up = lookup::was_held_up(&stored);
+    if promotion.ambiguous || held_up {
+        let (nonce, attempts_used) = (promotion.nonce.as_deref(), promotion.attempts_used);
+        if lookup::has_ended(client, &address, nonce, attempts_used, held_up).await? {
             return Ok(Reading::Ended);
         }
         promotion.ambiguous = false;

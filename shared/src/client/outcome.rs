@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// The outcome of this enqueue, where it is stored. It is the last event, unless another job of
-    /// the same id came after it.
+    /// the same id came after it, or something that was held up in a network.
     async fn stored_outcome(
         &self,
         address: &Address,
@@ -100,7 +100,7 @@ impl Client {
         let Some(last) = self.last_event(address).await? else {
             return Ok(None);
         };
-        if nonce.is_none() || last.nonce.as_deref() == nonce {
+        if nonce.is_none() || is_outcome_of(&last, nonce) {
             return Ok(Some(last).filter(|event| is_outcome_of(event, nonce)));
         }
         let events = self.events(address).await?.into_iter();

@@ -180,6 +180,12 @@ impl Subject<'_> {
         }
     }
 
+    /// A message dies once too.
+    fn death_id(&self) -> String {
+        let enqueue = self.job.nonce.as_deref().unwrap_or(self.job.id.as_str());
+        format!("{enqueue}:{}:dead", self.sequence)
+    }
+
     fn event(&self, kind: EventKind, now: DateTime<Utc>) -> JobEvent {
         let mut event = JobEvent::new(kind, self.attempt, self.worker.as_str(), now);
         event.started_at = (self.attempt > 0).then_some(self.started_at);
@@ -285,7 +291,7 @@ impl Subject<'_> {
             subject: self.address().subject(self.namespace, Place::Dead),
             headers,
             body: job.args.clone(),
-            id: self.id("dead"),
+            id: self.death_id(),
             expect: Expect::Anything,
         };
         let mut event = self.event(EventKind::Failed, now);

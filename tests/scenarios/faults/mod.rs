@@ -40,7 +40,7 @@ const LEASE: Duration = Duration::from_secs(2);
 const PULLS: &str = "$JS.API.CONSUMER.MSG.NEXT.REPULL_JOBS.default";
 
 /// Starts a world whose queue `default` has a short lease.
-async fn short_leases(builder: WorldBuilder) -> World {
+pub(crate) async fn short_leases(builder: WorldBuilder) -> World {
     let world = builder.start().await;
     make_consumer(&world, |_| {}).await;
     world
@@ -73,7 +73,7 @@ async fn numbers(world: &World) -> Info {
 }
 
 /// Waits until that many jobs run in the worker.
-async fn wait_running(worker: &mut Process, count: u32) {
+pub(crate) async fn wait_running(worker: &mut Process, count: u32) {
     let what = format!("{count} jobs run");
     worker
         .wait_for_metric("repull_worker_slots_running", &what, |running| {

@@ -5,6 +5,8 @@ mod bulk;
 mod cancel;
 mod dead;
 mod examples;
+mod handlers;
+mod queues;
 mod times;
 mod unique;
 mod watch;

@@ -5,6 +5,7 @@ mod bulk;
 mod cancel;
 mod dead;
 mod examples;
+mod guides;
 mod handlers;
 mod queues;
 mod times;

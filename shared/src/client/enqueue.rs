@@ -50,17 +50,20 @@ impl Client {
     /// later, the call answers with `is_new: false` and changes nothing, unless the job says
     /// otherwise ([`Job::on_conflict`]). The same holds for ids that follow from a key
     /// ([`Job::unique_by`]), and with [`Job::unique_for`] over a whole period.
-    pub async fn enqueue(&self, job: Job) -> Result<Enqueued, EnqueueError> {
-        let (id, task) = (job.id.clone(), job.task.clone());
-        let enqueued = self.enqueue_at(job, self.now()).await;
+    pub async fn enqueue(&self, mut job: Job) -> Result<Enqueued, EnqueueError> {
+        let enqueued = self.enqueue_at(&mut job, self.now()).await;
         enqueued.map_err(|source| EnqueueError {
-            id: id.to_string(),
-            task: task.to_string(),
+            id: job.id.to_string(),
+            task: job.task.to_string(),
             source,
         })
     }
 
-    async fn enqueue_at(&self, mut job: Job, now: DateTime<Utc>) -> Result<Enqueued, PublishError> {
+    async fn enqueue_at(
+        &self,
+        job: &mut Job,
+        now: DateTime<Utc>,
+    ) -> Result<Enqueued, PublishError> {
         let place = match job.run_at {
             Some(run_at) if run_at > now => Place::Later,
             _ => Place::Jobs,
@@ -88,7 +91,7 @@ impl Client {
         };
         let message = Message {
             subject: address.subject(self.namespace(), place),
-            headers: wire::encode_headers(&job),
+            headers: wire::encode_headers(job),
             body: job.args.clone(),
             id: nonce.clone(),
             expect: Expect::Nothing,

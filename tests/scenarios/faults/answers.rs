@@ -168,6 +168,10 @@ async fn a_job_that_follows_a_heartbeat_starts_at_once() {
 
     let took = started.elapsed();
     assert!(took < Duration::from_secs(1), "it took {took:?}");
-    let pulls = world.interceptor().seen(Toward::Server, PULLS);
+    // The outcome may be seen before the next pull is.
+    let pulls = world
+        .interceptor()
+        .wait_for(Toward::Server, PULLS, 2, DEADLINE)
+        .await;
     assert_eq!(pulls.len(), 2, "one pull for this job, one for the next");
 }

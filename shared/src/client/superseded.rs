@@ -5,7 +5,7 @@
 
 use super::{Client, Error};
 use crate::job::Job;
-use crate::wire::{self, Address, Place};
+use crate::wire::{self, Address, JobEvent, Place};
 
 impl Client {
     /// Whether the job of the work queue's message `sequence` must not be run for it (any more): its
@@ -29,11 +29,17 @@ impl Client {
         if last.is_none_or(|message| message.sequence != sequence) {
             return Ok(true);
         }
-        if let Some(event) = self.last_event(&address).await?
-            && event.sequence == Some(sequence)
-            && event.kind.is_outcome()
-        {
-            return Ok(true);
+        let is_its_end =
+            |event: &JobEvent| event.sequence == Some(sequence) && event.kind.is_outcome();
+        if let Some(last) = self.last_event(&address).await? {
+            // What a worker told that lost the job may have come after its outcome.
+            let ended = is_its_end(&last) || {
+                let events = self.events(&address).await?;
+                events.iter().any(|(_, event)| is_its_end(event))
+            };
+            if ended {
+                return Ok(true);
+            }
         }
         let later = self
             .last_on_subject(Place::Later, &subject(Place::Later))

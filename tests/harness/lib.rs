@@ -8,7 +8,8 @@
 //! Faults come from four places. [`NatsServer`] and [`Process`] can be killed, paused and started
 //! again; a [`Cluster`] of three loses nodes and leaders; a [`Proxy`] cuts, stalls, delays and
 //! throttles a connection; an [`Interceptor`] swallows or forges single protocol messages between a
-//! client and a real server. A [`FakeServer`] does the same with no server behind it.
+//! client and a real server. A [`FakeServer`] does the same with no server behind it. A [`Clock`] sets
+//! the wall clock of one process forward and back.
 //!
 //! Nothing here waits for a length of time: tests wait for a line, a status or a condition
 //! ([`eventually`]) with a deadline that says what was missing.
@@ -18,6 +19,7 @@
 
 mod binaries;
 mod child;
+mod clock;
 mod cluster;
 mod fake;
 mod http;
@@ -39,6 +41,7 @@ mod wait;
 mod world;
 
 pub use crate::binaries::{Binary, repository};
+pub use crate::clock::Clock;
 pub use crate::cluster::Cluster;
 pub use crate::fake::{FakeServer, FakeServerBuilder};
 pub use crate::http::get;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::process::{Process, ProcessBuilder};
 use crate::world::World;
 
@@ -69,6 +70,7 @@ impl<'a> WorkerBuilder<'a> {
 }
 
 /// Sets up a scheduler.
+#[derive(Clone)]
 #[must_use]
 pub struct SchedulerBuilder {
     process: ProcessBuilder,
@@ -82,6 +84,20 @@ impl SchedulerBuilder {
     /// Another way to the server than the world's.
     pub fn url(self, url: &str) -> Self {
         self.env("NATS_URL", url)
+    }
+
+    /// A wall clock of its own.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        for (name, value) in clock.variables() {
+            self.process = self.process.env(name, value);
+        }
+        self
+    }
+
+    /// Its id, by which it is also called in the report of a failed test.
+    pub fn id(mut self, id: &str) -> Self {
+        self.process = self.process.name(id);
+        self.arg("--id").arg(id)
     }
 
     /// An argument.

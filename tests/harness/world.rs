@@ -16,7 +16,7 @@ use crate::process::{Process, ProcessBuilder};
 use crate::roles::{SchedulerBuilder, WorkerBuilder};
 use crate::server::NatsServerBuilder;
 use crate::wait::DEADLINE;
-use crate::{Binary, Cluster, Interceptor, NatsServer, Proxy, limit};
+use crate::{Binary, Clock, Cluster, Interceptor, NatsServer, Proxy, limit};
 
 /// The server side of a world.
 enum Servers {
@@ -296,6 +296,11 @@ impl World {
             Servers::One(server) => Proxy::to(&server.address()),
             Servers::Cluster(cluster) => Proxy::to(&cluster.node(0).address()),
         }
+    }
+
+    /// A wall clock to start processes under; see [`SchedulerBuilder::clock`].
+    pub fn clock(&self) -> Clock {
+        Clock::new(self.folder.path())
     }
 
     /// Sets up a worker process.

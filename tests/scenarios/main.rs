@@ -10,6 +10,7 @@ mod languages;
 mod life;
 mod loads;
 mod roles;
+mod schedulers;
 mod stock_tasks;
 mod tidy;
 mod way;

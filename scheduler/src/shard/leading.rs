@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::{DRAIN, Done, LOOKUPS_MAX, Shard, lookup};
 use crate::due::Fire;
+use crate::later;
 use crate::lease::Tenure;
 use crate::watermark::{HORIZON, Watermark, WatermarkError};
 
@@ -135,9 +136,8 @@ impl Shard {
             ..found.clone()
         };
         let revision = self.watermark.write(&claim, revision).await?;
-        let suspects = self
-            .planner
-            .open_until(found.horizon.min(now), LOOKED_UP_MAX);
+        // Up to the horizon even where that is to come: the clock of the one before may be ahead.
+        let suspects = self.planner.open_until(found.horizon, LOOKED_UP_MAX);
         if !suspects.is_empty() {
             info!(
                 fires = suspects.len(),
@@ -223,13 +223,13 @@ impl Shard {
     /// Finds later jobs that are overdue and that this standby had dropped: they are left only
     /// where the leader before did not get round to them.
     fn read_overdue(&mut self) {
-        if !std::mem::take(&mut self.later_dropped) {
+        // Not forgotten before they are found: this leader may step down in the middle of it.
+        let Some(until) = self.later_dropped else {
             return;
-        }
+        };
         let (client, sharding) = (self.client.clone(), self.sharding.clone());
-        self.lookups.spawn(async move {
-            Done::Overdue(crate::later::overdue(&client, &sharding, clock::now()).await)
-        });
+        self.lookups
+            .spawn(async move { Done::Overdue(later::overdue(&client, &sharding, until).await) });
     }
 
     /// Ceases to lead: what is in hand is the successor's to settle.
@@ -248,7 +248,9 @@ impl Shard {
         self.open.clear();
         self.released.clear();
         // Those that were on their way are found again by reading the stream.
-        self.later_dropped |= !self.promoting.is_empty();
+        if !self.promoting.is_empty() {
+            self.later_dropped = self.later_dropped.max(self.later_taken);
+        }
         self.promoting.clear();
         self.planner.reset(leading.watermark.mark());
         self.sharding.watermark(None);

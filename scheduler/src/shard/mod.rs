@@ -124,8 +124,11 @@ pub(crate) struct Shard {
     /// The newest revision of the bucket of schedules that was taken in.
     known: u64,
     later: Later,
-    /// Whether overdue later jobs were dropped, so that the stream must be read to find what is left.
-    later_dropped: bool,
+    /// Later jobs up to this time were dropped, so that the stream must be read to find what is left
+    /// of them. It may be to come: the clock may have been set back since.
+    later_dropped: Option<DateTime<Utc>>,
+    /// Up to this time later jobs were taken to be queued.
+    later_taken: Option<DateTime<Utc>>,
     /// Later jobs that are on their way.
     promoting: HashSet<u64>,
     pipeline: Pipeline<Item>,
@@ -157,7 +160,8 @@ impl Shard {
             sharding: parts.sharding,
             known: 0,
             later: Later::default(),
-            later_dropped: false,
+            later_dropped: None,
+            later_taken: None,
             promoting: HashSet::new(),
             lookups: JoinSet::new(),
             delayed: Delayed::default(),
@@ -273,6 +277,7 @@ impl Shard {
             Ok(Done::Marked(watermark, written)) => self.marked(*watermark, written),
             Ok(Done::Followed(read)) => self.followed(read),
             Ok(Done::Overdue(jobs)) => {
+                self.later_dropped = None;
                 for (run_at, sequence) in jobs {
                     self.later.push(run_at, sequence);
                 }
@@ -304,8 +309,8 @@ impl Shard {
             self.mark();
             return;
         }
-        while self.later.pop_due(now - STANDBY_KEEPS).is_some() {
-            self.later_dropped = true;
+        while let Some((run_at, _)) = self.later.pop_due(now - STANDBY_KEEPS) {
+            self.later_dropped = self.later_dropped.max(Some(run_at));
         }
         if !self.following {
             self.following = true;
@@ -350,6 +355,7 @@ impl Shard {
             && let Some((run_at, sequence)) = self.later.pop_due(now)
         {
             room -= 1;
+            self.later_taken = self.later_taken.max(Some(run_at));
             self.promote(sequence, handed_over.is_some_and(|since| run_at <= since));
         }
     }

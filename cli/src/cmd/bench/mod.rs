@@ -9,6 +9,7 @@ mod jobs;
 mod latency;
 mod raw;
 mod report;
+mod schedules;
 mod utilisation;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum What {
     Jobs(jobs::JobsArgs),
     /// Time from enqueueing one job to the start of its handler, on an idle worker
     Latency(latency::LatencyArgs),
+    /// How late schedules fire, how fast they catch up, and what a million of them costs
+    Schedules(schedules::SchedulesArgs),
     /// How busy slots are kept by jobs that take a while
     Utilisation(utilisation::UtilisationArgs),
 }
@@ -59,6 +62,7 @@ pub(crate) async fn run(
     match args.what {
         What::Jobs(args) => jobs::run(args, connect).await?,
         What::Latency(args) => latency::run(args, connect).await?,
+        What::Schedules(args) => Box::pin(schedules::run(args, connect)).await?,
         What::Utilisation(args) => utilisation::run(args, connect).await?,
     }
     Ok(ExitCode::SUCCESS)

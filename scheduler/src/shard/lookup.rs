@@ -9,6 +9,8 @@ use repull::client::{Client, Error};
 use repull::job::AttemptError;
 use repull::schedule::{Overlap, fire_id};
 use repull::wire::{Address, JobEvent, Place, headers};
+use serde::Deserialize;
+use serde_json::json;
 use tracing::debug;
 
 use crate::due::Fire;
@@ -181,16 +183,31 @@ pub(crate) async fn later_message(
     client.message_at(&stream, sequence).await
 }
 
+/// The server's answer to a removal.
+#[derive(Debug, Deserialize)]
+struct Removal {
+    #[serde(default)]
+    success: bool,
+    #[serde(default)]
+    error: serde_json::Value,
+}
+
 /// Removes a message. False where it was not there any more.
+///
+/// Without overwriting it on disk first, which the server does unless told otherwise and which is
+/// many times slower; what a worker acks is not overwritten either.
 pub(crate) async fn delete(client: &Client, place: Place, sequence: u64) -> Result<bool, Error> {
     let name = place.stream(client.namespace());
-    let stream = client.stream_handle(&name).await?;
-    match stream.delete_message(sequence).await {
-        Ok(_) => Ok(true),
-        Err(error) => match client.message_at(&name, sequence).await? {
-            None => Ok(false),
-            Some(_) => Err(client.failed(format!("delete message {sequence} of `{name}`"), error)),
-        },
+    let wanted = json!({"seq": sequence, "no_erase": true});
+    let subject = format!("STREAM.MSG.DELETE.{name}");
+    let problem = match client.jetstream().request(subject, &wanted).await {
+        Ok(Removal { success: true, .. }) => return Ok(true),
+        Ok(Removal { error, .. }) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    match client.message_at(&name, sequence).await? {
+        None => Ok(false),
+        Some(_) => Err(client.failed(format!("delete message {sequence} of `{name}`"), problem)),
     }
 }
 

@@ -9,6 +9,7 @@ mod harness;
 mod languages;
 mod life;
 mod loads;
+mod pods;
 mod roles;
 mod schedulers;
 mod stock_tasks;

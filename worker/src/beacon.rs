@@ -1,7 +1,5 @@
 //! The worker's sign of life in the bucket of workers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -10,6 +8,7 @@ use repull::client::Client;
 use repull::clock;
 use repull::id::WorkerId;
 use repull::topology::Bucket;
+use tokio::task::JoinHandle;
 use tracing::debug;
 
 use crate::config::WorkerConfig;
@@ -26,8 +25,8 @@ pub(crate) struct BeaconWriter {
     started_at: DateTime<Utc>,
     last: Option<Instant>,
     was_draining: bool,
-    /// A write is under way; the next one waits for its turn.
-    writing: Arc<AtomicBool>,
+    /// The last write; the next one waits for its turn.
+    writing: Option<JoinHandle<()>>,
 }
 
 impl BeaconWriter {
@@ -39,7 +38,7 @@ impl BeaconWriter {
             started_at: clock::now(),
             last: None,
             was_draining: false,
-            writing: Arc::default(),
+            writing: None,
         }
     }
 
@@ -54,7 +53,11 @@ impl BeaconWriter {
             .last
             .is_none_or(|last| last.elapsed() >= BEACON_INTERVAL)
             || draining != self.was_draining;
-        if !due || self.writing.swap(true, Ordering::AcqRel) {
+        let is_writing = self
+            .writing
+            .as_ref()
+            .is_some_and(|write| !write.is_finished());
+        if !due || is_writing {
             return;
         }
         self.last = Some(Instant::now());
@@ -78,18 +81,21 @@ impl BeaconWriter {
             watchdog_actions: stats.watchdog.iter().sum(),
             jobs,
         };
-        let (client, writing) = (self.client.clone(), self.writing.clone());
-        tokio::spawn(async move {
+        let client = self.client.clone();
+        self.writing = Some(tokio::spawn(async move {
             let written = tokio::time::timeout(WRITE_TIMEOUT, write(&client, &beacon)).await;
             if let Ok(Err(error)) = written {
                 debug!(error, "can't write the worker's beacon");
             }
-            writing.store(false, Ordering::Release);
-        });
+        }));
     }
 
     /// Takes the worker off the list at once.
-    pub(crate) async fn remove(&self) {
+    pub(crate) async fn remove(&mut self) {
+        // A write that arrived after the removal would list a worker that is gone.
+        if let Some(write) = self.writing.take() {
+            let _ = write.await;
+        }
         let removed = tokio::time::timeout(WRITE_TIMEOUT, async {
             let bucket = Bucket::Workers.name(self.client.namespace());
             let store = self.client.jetstream().get_key_value(bucket).await.ok()?;

@@ -4,8 +4,12 @@ A fault is a name and a function that spoils a bundle. The checks must find ever
 nothing in the bundle as it is.
 """
 
+import re
+
 from bundle import containers, pod_spec
 
+# What kustomize appends to a generated name.
+HASHED = re.compile(r"-[0-9a-z]{10}")
 WORKER, SCHEDULER = ("Deployment", "repull-worker"), ("Deployment", "repull-scheduler")
 
 
@@ -13,7 +17,7 @@ def thing(bundle, kind, name):
     """The object of this kind and name; the name may leave out a generated hash."""
     for item in bundle.of(kind):
         own = item["metadata"]["name"]
-        if own == name or own.startswith(name + "-") and kind == "ConfigMap" and own.count("-") == name.count("-") + 1:
+        if own == name or kind == "ConfigMap" and HASHED.fullmatch(own.removeprefix(name)):
             return item
     raise KeyError(f"{kind}/{name} is not in the bundle")
 

@@ -40,10 +40,12 @@ async fn cli_at(url: &str, arguments: &[&str]) -> Output {
     output
 }
 
-/// Starts a worker and a scheduler at an address; both must end with that reason.
+/// Starts a worker and a scheduler at an address; both must end with that reason. The worker is told
+/// not to wait for better times.
 async fn both_end_with(url: &str, parts: &[&str]) {
     for binary in [Binary::Worker, Binary::Scheduler] {
-        let mut process = Process::builder(binary).env("NATS_URL", url).spawn();
+        let process = Process::builder(binary).env("NATS_URL", url);
+        let mut process = process.env("REPULL_START_TIMEOUT", "0s").spawn();
         let status = process.wait_exit(AT_ONCE).await;
         let log = process.stderr();
         assert_eq!(status.code(), Some(1), "{log}");

@@ -12,6 +12,7 @@ mod loads;
 mod pods;
 mod roles;
 mod schedulers;
+mod starts;
 mod stock_tasks;
 mod tidy;
 mod way;

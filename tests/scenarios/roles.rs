@@ -327,3 +327,21 @@ async fn a_command_beyond_its_role_says_what_is_not_allowed() {
         }
     }
 }
+
+/// With its role a worker may make no consumer: it waits until the scheduler has.
+#[tokio::test]
+async fn a_worker_that_is_there_before_the_scheduler_waits_for_its_consumer() {
+    let fleet = Fleet::start().await;
+    let mut worker = fleet.process(Binary::Worker, "worker").spawn();
+    worker.wait_for_line("can't start yet", DEADLINE).await;
+    let (status, reason) = worker.http("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("Permissions Violation"), "{reason}");
+    assert_eq!(worker.http("/healthz").await.0, 200);
+
+    let mut scheduler = fleet.process(Binary::Scheduler, "scheduler").start().await;
+
+    worker.wait_until_ready().await;
+    worker.stop().await;
+    scheduler.stop().await;
+}

@@ -57,6 +57,18 @@ pub(crate) struct Args {
     /// Give the slot of a handler that ignores its cancellation to another job
     #[arg(long, env = "REPULL_REPLACE_STUCK")]
     replace_stuck: bool,
+    /// How long to wait at the start for the server, the streams and the consumers; 0s: not at all
+    #[arg(long, env = "REPULL_START_TIMEOUT", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    start_timeout: Duration,
+    /// Copies of each stream, where the worker makes it: 1 on a single server, 3 on a cluster
+    #[arg(
+        long,
+        env = "REPULL_REPLICAS",
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=5)
+    )]
+    replicas: u8,
     /// Store no outcomes, unless a job or its task says so
     #[arg(long, env = "REPULL_NO_RESULTS")]
     no_results: bool,
@@ -89,7 +101,11 @@ impl Args {
             watchdog: self.watchdog,
             results_default: !self.no_results,
             value_bytes_max: self.value_bytes_max,
-            layout: Layout::default(),
+            start_timeout: self.start_timeout,
+            layout: Layout {
+                replicas: usize::from(self.replicas),
+                ..Layout::default()
+            },
             http: self.http,
         }
     }

@@ -19,6 +19,7 @@ use crate::run::{
     self, BoxError, Context, Handler, Next, Output, Registry, States, Task, TaskError, TaskOptions,
     TaskService, Wrap,
 };
+use crate::startup::Pages;
 
 /// A worker: pulls as many jobs as it has free slots, runs them, settles them, pulls again.
 ///
@@ -59,6 +60,7 @@ pub struct Worker {
     pub(crate) config: WorkerConfig,
     pub(crate) registry: Arc<Registry>,
     pub(crate) monitor: SlotMonitor,
+    pub(crate) pages: Option<Pages>,
 }
 
 impl Worker {
@@ -78,6 +80,7 @@ impl Worker {
             task_wraps: Vec::new(),
             states: States::default(),
             problems: Problems::default(),
+            pages: None,
         }
     }
 
@@ -114,12 +117,19 @@ pub struct WorkerBuilder {
     task_wraps: Vec<(String, Wrap)>,
     states: States,
     problems: Problems,
+    pages: Option<Pages>,
 }
 
 impl WorkerBuilder {
     /// Takes everything from `config`; queues named by [`WorkerBuilder::queue`] replace its own.
     pub fn config(mut self, config: WorkerConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Goes on with pages that are served already; [`WorkerConfig::http`] is then not looked at.
+    pub fn pages(mut self, pages: Pages) -> Self {
+        self.pages = Some(pages);
         self
     }
 
@@ -347,7 +357,12 @@ impl WorkerBuilder {
             client: self.client,
             config: self.config,
             registry: Arc::new(registry),
-            monitor: SlotMonitor::default(),
+            monitor: self
+                .pages
+                .as_ref()
+                .map(|pages| pages.monitor.clone())
+                .unwrap_or_default(),
+            pages: self.pages,
         })
     }
 

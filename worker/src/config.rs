@@ -45,6 +45,9 @@ pub struct WorkerConfig {
     pub results_default: bool,
     /// The largest value that is stored with an outcome, in bytes.
     pub value_bytes_max: usize,
+    /// How long the worker waits at its start for the server, the streams and its consumers, each;
+    /// zero: not at all.
+    pub start_timeout: Duration,
     /// How the installation's streams are laid out.
     pub layout: Layout,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; none: nowhere.
@@ -64,6 +67,7 @@ impl Default for WorkerConfig {
             watchdog: Duration::from_secs(30),
             results_default: true,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
+            start_timeout: Duration::from_secs(300),
             layout: Layout::default(),
             http: None,
         }

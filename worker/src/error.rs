@@ -16,6 +16,15 @@ pub enum Error {
     /// The server of metrics and health did not start.
     #[error(transparent)]
     Http(#[from] repull::telemetry::HttpError),
+    /// What it needs was not there in time.
+    #[error("the worker could not start within {} s", .waited.as_secs())]
+    NotStarted {
+        /// How long it waited.
+        waited: Duration,
+        /// What was missing.
+        #[source]
+        source: Box<Error>,
+    },
     /// The connection is closed for good.
     #[error("the connection to NATS is closed: {reason}")]
     Disconnected {

@@ -26,6 +26,7 @@ mod pulse;
 pub mod run;
 mod settle;
 mod shutdown;
+mod startup;
 mod status;
 pub mod tasks;
 #[cfg(feature = "test")]
@@ -38,3 +39,4 @@ pub use error::{Error, chain};
 pub use metrics::{SlotMonitor, SlotStats};
 pub use run::{BoxError, Context, Next, Output, TaskError, TaskOptions, TaskService};
 pub use shutdown::Shutdown;
+pub use startup::Pages;

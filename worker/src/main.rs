@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use repull::client::Client;
-use repull_worker::{Shutdown, Worker, chain};
+use repull_worker::{Pages, Shutdown, Worker, chain};
 use tracing::{error, info};
 
 use args::Args;
@@ -44,11 +43,12 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().context("can't listen for signals")?;
         let settings = args.connect.resolve_without_context()?;
+        let pages = Pages::serve(config.http).await?;
         let client = tokio::select! {
-            client = Client::connect_as(&settings, config.id.as_str()) => client?,
+            client = pages.connect(&settings, &config) => client?,
             () = shutdown.drain.cancelled() => return Ok(()),
         };
-        let builder = Worker::builder(client).config(config);
+        let builder = Worker::builder(client).config(config).pages(pages);
         let builder = match tasks {
             Some(file) => builder.task_file(file),
             None => builder.builtins(),

@@ -1,50 +1,48 @@
 //! Running a worker: metrics and health first, then the loop.
 
-use std::sync::Arc;
-
-use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio_util::sync::CancellationToken;
-
 use crate::builder::Worker;
 use crate::driver::{self, Parts};
 use crate::error::Error;
-use crate::metrics::Metrics;
 use crate::nudge::Nudge;
 use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
+use crate::startup::Pages;
 
 impl Worker {
     /// Serves jobs until `shutdown` fires and what runs has ended, or until it can't go on.
     ///
     /// # Errors
-    /// The streams or consumers are not as they must be, the connection is dead for good, or the
-    /// watchdog found a stall that nothing cured.
+    /// The streams or consumers are not as they must be or were not there in time, the connection is
+    /// dead for good, or the watchdog found a stall that nothing cured.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         self.config.validate()?;
-        let monitor = self.monitor.clone();
-        let mut metrics_registry = MetricsRegistry::default();
-        let metrics = Metrics::register(&mut metrics_registry, &monitor);
-        let pulse = Pulse::new();
         let _nudge = Nudge::start().map_err(|error| {
             Error::Engine(format!("the system gives no thread to the worker: {error}"))
         })?;
-        let stop_http = CancellationToken::new();
-        let _stop_http = stop_http.clone().drop_guard();
-        if let Some(address) = self.config.http {
-            repull::telemetry::serve(
-                address,
-                Arc::new(metrics_registry),
-                Arc::new(pulse.clone()),
-                stop_http,
-            )
-            .await?;
-        }
         let Self {
             client,
             config,
             registry,
-            ..
+            monitor,
+            pages,
         } = self;
+        let pages = match pages {
+            Some(pages) => pages,
+            None => Pages::serve_with(config.http, monitor.clone()).await?,
+        };
+        tokio::select! {
+            bound = pages.startup.bind(&client, &config) => bound?,
+            () = shutdown.drain.cancelled() => return Ok(()),
+        }
+        // The loop tells of changes; this is where it starts from.
+        pages.metrics.connected.set(1);
+        let pulse = Pulse::new();
+        pages.startup.is_over(pulse.clone());
+        let Pages {
+            metrics,
+            _stop: _stop_http,
+            ..
+        } = pages;
         let parts = Parts {
             client,
             config,

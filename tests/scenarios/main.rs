@@ -5,6 +5,7 @@
 
 mod answers;
 mod faults;
+mod fuzzed;
 mod harness;
 mod languages;
 mod life;

@@ -3,7 +3,10 @@
 //! One function for each target of `cargo fuzz`; `tests/scenarios/fuzzed.rs` includes this file and
 //! feeds the same functions with the seeds and with cuts of them, on the stable compiler.
 
-#![allow(unreachable_pub, reason = "as a module of the scenarios it has no public face")]
+#![allow(
+    unreachable_pub,
+    reason = "as a module of the scenarios it has no public face"
+)]
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;

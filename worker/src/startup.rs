@@ -20,10 +20,10 @@ use tracing::{info, warn};
 use crate::config::WorkerConfig;
 use crate::control;
 use crate::crew::Queues;
-use crate::pulse::Pulse;
 use crate::error::{Error, chain};
 use crate::lanes::Lanes;
 use crate::metrics::{Metrics, SlotMonitor};
+use crate::pulse::Pulse;
 
 /// The pauses between two tries: doubled from the first to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);

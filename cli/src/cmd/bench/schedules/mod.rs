@@ -193,7 +193,8 @@ impl Bench {
     async fn stored(&self, queue: &str, jobs: usize) -> anyhow::Result<Vec<Stored>> {
         let waited = tokio::time::timeout(PATIENCE, async {
             // A server that is busy storing may be late to answer.
-            while !matches!(store::jobs(&self.arena.client).await, Ok(there) if there >= jobs as u64) {
+            while !matches!(store::jobs(&self.arena.client).await, Ok(there) if there >= jobs as u64)
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
@@ -409,7 +410,6 @@ impl Lateness {
         self.p50.extend(at(0.5));
         self.p99.extend(at(0.99));
         self.max.extend(at(1.0));
-        
     }
 
     fn report(self, bench: &mut Bench, name: &str) {

@@ -134,6 +134,11 @@ impl NatsServer {
         self.program.version
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Where its data is.
     pub(crate) fn folder(&self) -> &DataFolder {
         &self.folder

@@ -103,6 +103,12 @@ impl SlotClock {
         self.waiting
     }
 
+    /// Whether more than half of the slots ran a job at the end of the last turn. With fewer, the first
+    /// that ends is better replaced at once: the server is at work on its pull while the others end.
+    pub(super) fn most_run(&self) -> bool {
+        self.stats.running > self.stats.slots / 2
+    }
+
     pub(super) fn started(&self) -> u64 {
         self.stats.started
     }

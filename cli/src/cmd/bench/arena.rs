@@ -14,6 +14,9 @@ use repull_worker::{Output, Shutdown, SlotMonitor, Worker};
 
 use crate::nats_server::NatsServer;
 
+/// The unit of processor times in `/proc`: fixed for programs at 100 on all of Linux's common platforms.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// How the arena is laid out.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ArenaArgs {
@@ -36,7 +39,7 @@ pub(crate) struct Arena {
     pub(crate) topology: Topology,
     pub(crate) server_version: String,
     // Dropped last: the server ends with it.
-    _server: Option<NatsServer>,
+    server: Option<NatsServer>,
 }
 
 impl Arena {
@@ -64,8 +67,25 @@ impl Arena {
             settings,
             topology,
             server_version,
-            _server: server,
+            server,
         })
+    }
+
+    /// Processor time that the arena's own server has used so far; none for a given server, and where
+    /// the system does not tell in the way of Linux.
+    pub(crate) fn server_time(&self) -> Option<Duration> {
+        let pid = self.server.as_ref()?.pid()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name in brackets: user and system time, 11 and 12 fields on, see proc_pid_stat(5).
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
+        let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
+        Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+    }
+
+    /// Processor time that the server has used since then.
+    pub(crate) fn server_time_since(&self, then: Option<Duration>) -> Option<Duration> {
+        Some(self.server_time()?.saturating_sub(then?))
     }
 
     /// Removes the arena's streams from a server that stays.

@@ -1,6 +1,6 @@
 //! `repull bench jobs`: enqueue a backlog, work it off.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use repull::connect::ConnectArgs;
@@ -41,6 +41,7 @@ pub(crate) async fn run(args: JobsArgs, connect: &ConnectArgs) -> anyhow::Result
     let mut report = Report::new(what, &arena.server_version);
     let mut enqueue = Figure::new("enqueue many", "jobs/s");
     let mut work_off = Figure::new("work off", "jobs/s");
+    let mut server = Figure::new("server time of it", "us a job");
     for round in 0..args.common.warmup + args.common.rounds {
         // Who goes first changes from round to round.
         let (repull, raw) = if round % 2 == 0 {
@@ -51,15 +52,21 @@ pub(crate) async fn run(args: JobsArgs, connect: &ConnectArgs) -> anyhow::Result
             (repull_round(&arena, &args, round).await?, raw)
         };
         if round >= args.common.warmup {
-            enqueue.push(repull.0, raw.0);
-            work_off.push(repull.1, raw.1);
+            enqueue.push(repull.enqueue, raw.enqueue);
+            work_off.push(repull.work_off, raw.work_off);
+            if let (Some(repull), Some(raw)) = (repull.server_us, raw.server_us) {
+                server.push(repull, raw);
+            }
         }
         eprintln!(
             "round {round}: enqueue {:.0} and {:.0}, work off {:.0} and {:.0} jobs/s (repull and raw)",
-            repull.0, raw.0, repull.1, raw.1
+            repull.enqueue, raw.enqueue, repull.work_off, raw.work_off
         );
     }
     report.figures = vec![enqueue, work_off];
+    if !server.repull.is_empty() {
+        report.figures.push(server);
+    }
     arena.close().await;
     report.print(args.common.json)
 }
@@ -71,13 +78,34 @@ fn jobs(args: &JobsArgs, queue: &repull::id::QueueName) -> anyhow::Result<Vec<Jo
         .collect()
 }
 
-/// Jobs per second of enqueueing and of working off.
-async fn repull_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Result<(f64, f64)> {
+/// What one round came to.
+struct Round {
+    /// Jobs per second.
+    enqueue: f64,
+    /// Jobs per second.
+    work_off: f64,
+    /// The server's processor time while jobs were worked off, in microseconds per job.
+    server_us: Option<f64>,
+}
+
+impl Round {
+    fn new(jobs: usize, enqueued: Duration, worked: Duration, server: Option<Duration>) -> Self {
+        let jobs = jobs as f64;
+        Self {
+            enqueue: jobs / enqueued.as_secs_f64(),
+            work_off: jobs / worked.as_secs_f64(),
+            server_us: server.map(|time| time.as_secs_f64() * 1e6 / jobs),
+        }
+    }
+}
+
+async fn repull_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Result<Round> {
     let queue = arena.queue(&format!("repull-{round}")).await?;
     let jobs = jobs(args, &queue)?;
     let started = Instant::now();
     arena.enqueue(jobs).await?;
     let enqueued = started.elapsed();
+    let server = arena.server_time();
     let first = std::sync::Arc::new(std::sync::OnceLock::new());
     let worker = Worker::builder(arena.connect().await?)
         .config(WorkerConfig {
@@ -97,19 +125,18 @@ async fn repull_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Res
     let running = Running::start(worker);
     running.worked_off(args.jobs as u64).await?;
     let worked = first.get().map_or_else(Default::default, Instant::elapsed);
+    let server = arena.server_time_since(server);
     running.stop().await?;
-    Ok((
-        args.jobs as f64 / enqueued.as_secs_f64(),
-        args.jobs as f64 / worked.as_secs_f64(),
-    ))
+    Ok(Round::new(args.jobs, enqueued, worked, server))
 }
 
-async fn raw_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Result<(f64, f64)> {
+async fn raw_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Result<Round> {
     let queue = arena.queue(&format!("raw-{round}")).await?;
     let jobs = jobs(args, &queue)?;
     let started = Instant::now();
     raw::publish(&arena.client, jobs).await?;
     let enqueued = started.elapsed();
+    let server = arena.server_time();
     let client = arena.connect().await?;
     let consume = raw::consume(
         &client,
@@ -121,8 +148,6 @@ async fn raw_round(arena: &Arena, args: &JobsArgs, round: u32) -> anyhow::Result
     );
     // On a thread of the runtime, as Repull's loop is.
     let consumed = Box::pin(consume).await?;
-    Ok((
-        args.jobs as f64 / enqueued.as_secs_f64(),
-        args.jobs as f64 / consumed.as_secs_f64(),
-    ))
+    let server = arena.server_time_since(server);
+    Ok(Round::new(args.jobs, enqueued, consumed, server))
 }

@@ -31,7 +31,11 @@ impl Driver {
             self.execute(command).await;
         }
         self.flush_closes().await;
-        self.slots.update(&self.engine.snapshot());
+        let snapshot = self.engine.snapshot();
+        self.metrics
+            .leases_lost
+            .inc_by(snapshot.counters.leases_lost - self.metrics.leases_lost.get());
+        self.slots.update(&snapshot);
         let namespace = self.client.namespace();
         self.beacon.beat(&self.slots.stats(), self.draining, || {
             self.jobs
@@ -215,7 +219,6 @@ impl Driver {
         };
         let reason = match reason {
             CancelReason::LeaseLost => {
-                self.metrics.leases_lost.inc();
                 warn!(subject = %held.delivery.subject, "lost the lease of a running job; cancelling it");
                 run::CancelReason::LeaseLost
             }

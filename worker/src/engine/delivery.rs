@@ -98,6 +98,8 @@ impl Engine {
             }
         }
         if job.lost || self.now >= job.lease_until {
+            // Not counted yet where its end and that of its lease come in one turn.
+            self.counters.leases_lost += u64::from(!job.lost);
             let ours = job.regained_until.is_some_and(|until| self.now < until);
             self.commands.push_back(match ours {
                 true => Command::Refuse { seq },

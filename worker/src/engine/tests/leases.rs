@@ -107,6 +107,7 @@ fn a_handler_that_ends_after_its_lease_is_not_acked_even_without_a_tick() {
     bench.now = Millis(15_000);
     let commands = bench.finish(1, Verdict::Settle);
     assert!(commands.contains(&forget(1)), "{commands:?}");
+    assert_eq!(bench.engine.snapshot().counters.leases_lost, 1);
 }
 
 #[test]

@@ -39,7 +39,7 @@ QUERY_SYNTAX = [("a panel's query does not parse", "dashboard", panel_query(lamb
 # Found by alerts.py.
 ALERT_FORM = [
     ("an alert has no severity", "rules", replaced("          severity: critical\n", "          page: \"yes\"\n")),
-    ("an alert has no summary", "rules", replaced("          summary: No scheduler leads\n", "")),
+    ("an alert has no summary", "rules", replaced("          summary: Some shard is led by no scheduler\n", "")),
     ("a runbook link leads nowhere", "rules", replaced("OPERATING.md#repullnoleader", "OPERATING.md#no-leader")),
     ("an alert has no test", "rules", replaced("alert: RepullTwoLeaders", "alert: RepullManyLeaders")),
 ]
@@ -53,6 +53,8 @@ ALERT_MEANING = [
     ("a worker that never pulled is overlooked", "rules", replaced("max by (namespace, queue) (repull_queue_worker_slots)\n            - max", "max by (namespace, queue) (repull_queue_workers)\n            - max")),
     ("no workers, and a paused queue alarms", "rules", replaced("unless on (namespace, queue) max by (namespace, queue) (repull_queue_paused) > 0\n        for: 5m\n        labels:\n          severity: critical", "\n        for: 5m\n        labels:\n          severity: critical")),
     ("the absence of all schedulers is overlooked", "rules", replaced("          or absent(repull_scheduler_leader)\n", "")),
+    ("shards are overlooked where leaders are counted", "rules", replaced("(repull_scheduler_leader) > max by (namespace) (repull_scheduler_shards)", "(repull_scheduler_leader) > 1")),
+    ("a shard without a leader is overlooked", "rules", replaced("(repull_scheduler_leader) < max by (namespace) (repull_scheduler_shards)", "(repull_scheduler_leader) < 1")),
     ("a standby's old watermark alarms", "rules", replaced("            repull_scheduler_watermark_timestamp_seconds\n            and on (namespace, instance) repull_scheduler_leader > 0\n", "            repull_scheduler_watermark_timestamp_seconds\n")),
     ("a shard that stands is hidden by one that moves", "rules", replaced("time() - min by (namespace) (\n            repull_scheduler_watermark", "time() - max by (namespace) (\n            repull_scheduler_watermark")),
     ("snoozed jobs hide failures", "rules", replaced('{outcome=~"succeeded|failed|retrying"}', "")),

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// How often that changed.
     pub leader_changes: Counter,
+    /// Shards in all.
+    pub shards: Gauge,
     /// Schedules.
     pub schedules: Gauge,
     /// Fires by what became of them.
@@ -83,6 +85,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             leader: Gauge::default(),
+            shards: Gauge::default(),
             leader_changes: Counter::default(),
             schedules: Gauge::default(),
             fires: Family::default(),
@@ -112,6 +115,11 @@ impl Metrics {
             "leader",
             "Shards that this scheduler leads",
             self.leader.clone(),
+        );
+        registry.register(
+            "shards",
+            "Shards in all, led by this scheduler or by another",
+            self.shards.clone(),
         );
         registry.register(
             "leader_changes",

@@ -48,6 +48,7 @@ struct Cell {
 
 impl Board {
     pub(crate) fn new(count: u16, metrics: Metrics) -> Arc<Self> {
+        metrics.shards.set(i64::from(count.max(1)));
         let cell = || Cell {
             watermark: AtomicI64::new(i64::MAX),
             ..Cell::default()

@@ -14,6 +14,11 @@ use clap::Parser;
 
 use cli::Cli;
 
+/// Jobs are many small allocations that one thread makes and another frees; and the C library of the
+/// static image has an allocator that is slow at just that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

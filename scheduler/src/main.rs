@@ -21,6 +21,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+/// Jobs are many small allocations that one thread makes and another frees; and the C library of the
+/// static image has an allocator that is slow at just that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Publishes the due fires of schedules and the jobs whose time has come. Run two or more: one
 /// leads, the others stand by and take over within the lease.
 #[derive(Debug, Parser)]

@@ -15,6 +15,11 @@ use tracing::{error, info};
 
 use args::Args;
 
+/// Jobs are many small allocations that one thread makes and another frees; and the C library of the
+/// static image has an allocator that is slow at just that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the process waits, once the worker has ended, for handlers to notice that they are
 /// dropped; one that blocks its thread never does.
 const LAST_MOMENT: Duration = Duration::from_secs(1);

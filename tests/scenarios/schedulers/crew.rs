@@ -2,6 +2,8 @@
 
 use repull_tests::{DEADLINE, Process, SchedulerBuilder, World, eventually};
 
+use super::load::LEASE;
+
 /// Schedulers, each a process of its own, by number.
 pub(super) struct Crew {
     scheduler: SchedulerBuilder,
@@ -19,7 +21,9 @@ impl Crew {
     /// Starts so many schedulers over so many shards and waits until all shards are led.
     pub(super) async fn start(world: &World, schedulers: usize, shards: usize) -> Self {
         let replicas = world.url().split(',').count();
-        let scheduler = world.scheduler().arg("--lease=2s");
+        let scheduler = world
+            .scheduler()
+            .arg(&format!("--lease={}s", LEASE.as_secs()));
         let mut crew = Self {
             scheduler: scheduler
                 .arg(&format!("--shards={shards}"))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -19,6 +19,9 @@ use tokio::task::JoinHandle;
 
 /// How long fires are watched after the last one that counts: a doubled one would come by then.
 const AFTERMATH: TimeDelta = TimeDelta::seconds(2);
+
+/// The schedulers' lease.
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 /// How many jobs are settled at once.
 const AT_ONCE: usize = 128;
@@ -75,6 +78,18 @@ impl Load {
         let what = format!("{more} more fires become jobs");
         eventually(DEADLINE, &what, async || {
             (self.count() >= goal).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no fire has become a job for longer than a lease takes to lapse.
+    pub(super) async fn falls_silent(&self) {
+        let mut last = (self.count(), Instant::now());
+        eventually(DEADLINE, "fires stop becoming jobs", async || {
+            if self.count() != last.0 {
+                last = (self.count(), Instant::now());
+            }
+            (last.1.elapsed() > LEASE * 2).then_some(())
         })
         .await;
     }

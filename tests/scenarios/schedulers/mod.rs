@@ -7,6 +7,7 @@
 //! job that is still there refuses a second one by itself.
 
 mod crew;
+mod endurance;
 mod load;
 
 use chrono::TimeDelta;

@@ -22,8 +22,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cmd::run(cli).await {
+    let code = match cmd::run(cli).await {
         Ok(code) => code,
         Err(error) => ui::report::failure(&error),
-    }
+    };
+    repull::telemetry::finish();
+    code
 }

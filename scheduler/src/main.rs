@@ -82,10 +82,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    match runtime.block_on(run(args, config)) {
+    let code = match runtime.block_on(run(args, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
-    }
+    };
+    repull::telemetry::finish();
+    code
 }
 
 impl Args {

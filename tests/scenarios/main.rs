@@ -16,4 +16,5 @@ mod schedulers;
 mod starts;
 mod stock_tasks;
 mod tidy;
+mod traces;
 mod way;

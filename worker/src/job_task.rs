@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use repull::clock;
 use repull::job::Job;
+use repull::telemetry::trace;
 use repull::wire::{self, Place};
 use tokio::sync::mpsc;
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::crew::Crew;
@@ -164,7 +166,8 @@ impl JobTask {
             cancel: self.cancel.clone(),
             progress: self.progress.clone(),
         };
-        let span = info_span!("job", job = %job.id, task = %job.task, queue = %job.queue, attempt = number, schedule = job.schedule.as_ref().map(tracing::field::display));
+        let span = info_span!("job", job = %job.id, task = %job.task, queue = %job.queue, attempt = number, schedule = job.schedule.as_ref().map(tracing::field::display), otel.name = Empty, otel.kind = Empty);
+        trace::process(&span, &job, number);
         let clock_start = Instant::now();
         let mut ending = run::attempt(&self.crew.registry, &self.crew.client, attempt)
             .instrument(span.clone())
@@ -175,6 +178,9 @@ impl JobTask {
             ending = Ending::Cancelled { reason };
         }
         span.in_scope(|| log_ending(&ending, ran));
+        if let Some(kind) = error_type(&ending) {
+            trace::failed(&span, kind);
+        }
         let verdict = match &ending {
             Ending::Cancelled {
                 reason: CancelReason::LeaseLost,
@@ -234,6 +240,18 @@ pub(crate) fn refuse_start(
         ));
     }
     None
+}
+
+/// What a trace calls the way in which an attempt failed.
+fn error_type(ending: &Ending) -> Option<&'static str> {
+    match ending {
+        Ending::Succeeded { .. } | Ending::Snoozed { .. } | Ending::Superseded => None,
+        Ending::Failed { .. } | Ending::RetryIn { .. } => Some("failed"),
+        Ending::Permanent { .. } => Some("failed for good"),
+        Ending::Cancelled { .. } => Some("cancelled"),
+        Ending::Expired => Some("expired"),
+        Ending::UnknownTask => Some("unknown task"),
+    }
 }
 
 fn log_ending(ending: &Ending, ran: Duration) {

@@ -64,10 +64,12 @@ fn main() -> ExitCode {
         anyhow::Ok(())
     });
     runtime.shutdown_timeout(LAST_MOMENT);
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
-    }
+    };
+    repull::telemetry::finish();
+    code
 }
 
 fn wrong_usage(problem: &str) -> ExitCode {

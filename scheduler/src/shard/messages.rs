@@ -1,8 +1,10 @@
 //! A fire as the messages it can become.
 
+use async_nats::HeaderMap;
 use chrono::{DateTime, Utc};
 use repull::client::{Client, Error, Expect, Message};
 use repull::clock;
+use repull::telemetry::trace::{self, Step};
 use repull::wire::{Place, encode_headers, headers};
 
 use super::lookup;
@@ -26,9 +28,11 @@ pub(super) fn buffer_subject(client: &Client, fire: &Fire) -> String {
 pub(super) fn publish_message(client: &Client, fire: &Fire) -> Message {
     let mut job = fire.job();
     job.enqueued_at = Some(clock::now());
+    let mut headers = encode_headers(&job);
+    begin_trace(fire, &mut headers);
     Message {
         subject: publish_subject(client, fire),
-        headers: encode_headers(&job),
+        headers,
         body: job.args,
         id: fire.id(),
         expect: Expect::Nothing,
@@ -41,6 +45,7 @@ pub(super) fn buffer_message(client: &Client, fire: &Fire) -> Message {
     let now: DateTime<Utc> = clock::now();
     (job.enqueued_at, job.run_at) = (Some(now), Some(now));
     let mut headers = encode_headers(&job);
+    begin_trace(fire, &mut headers);
     headers.insert(headers::JOB_ID, job.id.as_str());
     Message {
         subject: buffer_subject(client, fire),
@@ -48,6 +53,13 @@ pub(super) fn buffer_message(client: &Client, fire: &Fire) -> Message {
         body: job.args,
         id: format!("{}:buffer", fire.id()),
         expect: Expect::Nothing,
+    }
+}
+
+/// A fire's job has its origin here.
+fn begin_trace(fire: &Fire, headers: &mut HeaderMap) {
+    if trace::is_on() {
+        trace::publish(Step::Create, &lookup::address(fire), headers);
     }
 }
 

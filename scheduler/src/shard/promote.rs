@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::message::StreamMessage;
 use repull::client::{Answer, Client, Error, Expect, Message};
 use repull::id::JobId;
+use repull::telemetry::trace::{self, Step};
 use repull::wire::{Address, Place, headers};
 use tracing::{debug, warn};
 
@@ -171,7 +172,12 @@ impl Shard {
     pub(super) async fn promoted(&mut self, step: Promoted) {
         match step {
             Promoted::Read(promotion, Ok(Reading::Message(stored))) => {
-                let message = promotion.message(&stored);
+                let mut message = promotion.message(&stored);
+                if trace::is_on()
+                    && let Some(address) = promotion.address(&self.client)
+                {
+                    trace::publish(Step::Forward, &address, &mut message.headers);
+                }
                 self.pipeline
                     .send(Item::Promotion(promotion), message)
                     .await;

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt};
+use tracing::Instrument;
 
 use super::Client;
 use super::publish::{Expect, Message, PublishError};
 use super::submit::Submit;
 use crate::id::InvalidName;
 use crate::job::Job;
+use crate::telemetry::trace::{self, Step};
 use crate::unique;
 use crate::wire::{self, Address, Place};
 
@@ -89,9 +91,11 @@ impl Client {
             task: job.task.clone(),
             id: job.id.clone(),
         };
+        let mut headers = wire::encode_headers(job);
+        let span = trace::publish(Step::Send, &address, &mut headers);
         let message = Message {
             subject: address.subject(self.namespace(), place),
-            headers: wire::encode_headers(job),
+            headers,
             body: job.args.clone(),
             id: nonce.clone(),
             expect: Expect::Nothing,
@@ -104,11 +108,18 @@ impl Client {
             message,
             on_conflict: job.on_conflict,
         };
-        match (job.unique, job.period) {
-            (false, _) => submit.plainly().await,
-            (true, None) => submit.uniquely().await,
-            (true, Some(_)) => submit.once().await,
+        let submitted = async {
+            match (job.unique, job.period) {
+                (false, _) => submit.plainly().await,
+                (true, None) => submit.uniquely().await,
+                (true, Some(_)) => submit.once().await,
+            }
+        };
+        let submitted = submitted.instrument(span.clone()).await;
+        if submitted.is_err() {
+            trace::failed(&span, "publish");
         }
+        submitted
     }
 
     /// Enqueues many jobs, [`PIPELINE_WINDOW`] at a time, and yields what became of each, in no

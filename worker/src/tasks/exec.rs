@@ -19,6 +19,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use repull::telemetry::trace;
 use repull::wire;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
@@ -249,12 +250,12 @@ fn describe(context: &Context) -> Vec<(&'static str, String)> {
     for (name, value) in optional {
         variables.extend(value.map(|value| (name, value)));
     }
-    for (name, header) in [("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate")] {
-        let value = job
-            .headers
-            .get(header)
-            .map(|value| value.as_str().to_owned());
-        variables.extend(value.map(|value| (name, value)));
+    for (header, value) in trace::handed_on(&job.headers) {
+        let name = match header {
+            "traceparent" => "TRACEPARENT",
+            _ => "TRACESTATE",
+        };
+        variables.push((name, value));
     }
     // A NUL can't stand in a variable, and spawning would fail for it.
     variables.retain(|(_, value)| !value.contains('\0'));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use repull::telemetry::trace;
 use repull::{clock, wire};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url, redirect};
@@ -248,10 +249,8 @@ fn describe(context: &Context) -> HeaderMap {
     if let Some(fire) = job.fire {
         put("repull-fire", &wire::write_time(fire));
     }
-    for name in ["traceparent", "tracestate"] {
-        if let Some(value) = job.headers.get(name) {
-            put(name, value.as_str());
-        }
+    for (name, value) in trace::handed_on(&job.headers) {
+        put(name, &value);
     }
     headers
 }

@@ -27,7 +27,10 @@ fn ours(expression: &str, zone: Tz) -> Next {
 
 fn croner(expression: &str) -> Next {
     let cron = croner::Cron::from_str(expression).expect("an expression");
-    Box::new(move |after| cron.find_next_occurrence(&after, false).expect("another fire"))
+    Box::new(move |after| {
+        cron.find_next_occurrence(&after, false)
+            .expect("another fire")
+    })
 }
 
 fn cron(expression: &str) -> Next {
@@ -52,7 +55,11 @@ fn next_of_all(criterion: &mut Criterion) {
         ];
         let first = contestants[0].1(start);
         for (who, next) in &contestants {
-            assert_eq!(next(start), first, "`{who}` reads `{expression}` differently");
+            assert_eq!(
+                next(start),
+                first,
+                "`{who}` reads `{expression}` differently"
+            );
         }
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(FIRES as u64));

@@ -34,7 +34,7 @@ def context(workspace, ignore):
     """Every member, and every file that a source file embeds, is in the build context."""
     kept = {line[1:].strip("/") for line in ignore.splitlines() if line.startswith("!")}
     for wanted in ["Cargo.toml", "Cargo.lock", *workspace["workspace"]["members"]]:
-        if wanted not in kept:
+        if not kept.intersection([wanted, *map(str, Path(wanted).parents)]):
             yield f"Dockerfile.dockerignore: leaves out {wanted}, without which nothing builds"
     for member in workspace["workspace"]["members"]:
         for source in (ROOT / member / "src").rglob("*.rs"):

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -246,6 +246,7 @@ impl World {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let (noted, client) = (taken.clone(), self.client.clone());
         let task = tokio::spawn(async move {
+            let mut seen = HashSet::new();
             loop {
                 let Ok(mut messages) = consumer.messages().await else {
                     continue;
@@ -254,8 +255,9 @@ impl World {
                     let nonce = message.headers.as_ref().and_then(|h| h.get(headers::NONCE));
                     let nonce = nonce.map(|nonce| nonce.as_str().to_owned());
                     let info = message.info().unwrap();
-                    // A job that is delivered again was not lost and not doubled.
-                    if info.delivered == 1 {
+                    // A job that is delivered again was not lost and not doubled; a server that was
+                    // killed may have forgotten that it has delivered it before.
+                    if seen.insert((info.stream_sequence, info.published)) {
                         noted.lock().unwrap().push(Taken {
                             subject: message.subject.to_string(),
                             nonce: nonce.clone().unwrap_or_default(),

@@ -17,4 +17,5 @@ mod starts;
 mod stock_tasks;
 mod tidy;
 mod traces;
+mod upgrade;
 mod way;

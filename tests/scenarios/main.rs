@@ -10,6 +10,7 @@ mod harness;
 mod languages;
 mod life;
 mod loads;
+mod metrics;
 mod pods;
 mod roles;
 mod schedulers;

@@ -12,8 +12,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use repull::trigger::Trigger;
 use repull_benches::CASES;
 
-/// Fires listed in one go.
-const FIRES: usize = 20;
+/// Fires listed in one go: the crate cron knows no year after 2100, which bounds leap days.
+const FIRES: usize = 15;
 
 type Next = Box<dyn Fn(DateTime<Tz>) -> DateTime<Tz>>;
 

@@ -11,7 +11,7 @@ mod endurance;
 mod load;
 
 use chrono::TimeDelta;
-use repull_tests::{DEADLINE, World};
+use repull_tests::{DEADLINE, Toward, Verdict, World};
 
 use crew::Crew;
 use load::Load;
@@ -91,6 +91,33 @@ async fn a_leader_cut_off_in_silence_and_connected_again_loses_and_doubles_no_fi
     proxy.restore();
     crew.back(first);
     assert!(load.check().await > 3 * SOME);
+}
+
+/// The watermark says what is stored, not what was sent: it goes on being written while what is
+/// published gets lost, and the successor of a leader that dies then makes up for all of it.
+#[tokio::test]
+async fn fires_that_were_lost_on_their_way_are_made_up_for_by_the_successor() {
+    let world = World::builder().intercepted().start().await;
+    let mut crew = Crew::start(&world, 1, 1).await;
+    let load = Load::start(&world, PAIRS).await;
+    crew.join(|scheduler| scheduler.url(&world.server_url()))
+        .await;
+    load.goes_on_for(SOME).await;
+    let interceptor = world.interceptor();
+    interceptor.judge(|toward, message| {
+        let is_job = message.subject.starts_with("repull.jobs.");
+        match toward == Toward::Server && is_job {
+            true => Verdict::Swallow,
+            false => Verdict::Pass,
+        }
+    });
+    let marks = "$KV.REPULL_WATERMARK.>";
+    let written = interceptor.seen(Toward::Server, marks).len();
+    interceptor
+        .wait_for(Toward::Server, marks, written + 3, DEADLINE)
+        .await;
+    crew.kill(0).await;
+    assert!(load.check().await > SOME);
 }
 
 #[tokio::test]

@@ -38,25 +38,33 @@ const ONE_SHORT_WORD: &str = "1 to 100 characters of A-Z a-z 0-9 _ -";
 const DOTTED: &str =
     "1 to 8 words of A-Z a-z 0-9 _ - joined by single dots, 128 characters at most";
 
-fn is_word(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+fn is_word(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| IN_WORD[usize::from(*byte)])
 }
 
+/// The bytes that a word may hold. A table, because every id on the wire is checked by it.
+const IN_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        byte += 1;
+    }
+    table
+};
+
 fn is_one_word(text: &str) -> bool {
-    text.len() <= NAME_BYTES_MAX && is_word(text)
+    text.len() <= NAME_BYTES_MAX && is_word(text.as_bytes())
 }
 
 fn is_short_word(text: &str) -> bool {
-    text.len() <= SCHEDULE_ID_BYTES_MAX && is_word(text)
+    text.len() <= SCHEDULE_ID_BYTES_MAX && is_word(text.as_bytes())
 }
 
 fn is_dotted(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
-        && text.split('.').count() <= TASK_WORDS_MAX
-        && text.split('.').all(is_word)
+        && text.bytes().filter(|byte| *byte == b'.').count() < TASK_WORDS_MAX
+        && text.as_bytes().split(|byte| *byte == b'.').all(is_word)
 }
 
 macro_rules! name {
@@ -314,16 +322,24 @@ impl Lane {
             priority: Priority::Normal,
         }
     }
+
+    /// What its text has after the queue's name.
+    pub(crate) fn suffix(&self) -> &'static str {
+        match self.priority {
+            Priority::High => "~high",
+            Priority::Normal => "",
+            Priority::Low => "~low",
+        }
+    }
 }
+
+/// The most bytes that a lane's text has after the queue's name.
+pub(crate) const LANE_SUFFIX_BYTES_MAX: usize = "~high".len();
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.queue.as_str())?;
-        match self.priority {
-            Priority::High => f.write_str("~high"),
-            Priority::Normal => Ok(()),
-            Priority::Low => f.write_str("~low"),
-        }
+        f.write_str(self.suffix())
     }
 }
 

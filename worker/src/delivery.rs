@@ -6,6 +6,7 @@
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
+use memchr::{memchr_iter, memrchr};
 
 /// A job as it came from the server, not looked into yet.
 #[derive(Debug, Clone)]
@@ -25,8 +26,13 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// The task's part of the subject, unchecked: what stands between the lane and the id.
     pub(crate) fn task_text(&self) -> &str {
-        let after_lane = self.subject.splitn(4, '.').nth(3).unwrap_or_default();
-        after_lane.rsplit_once('.').map_or("", |(task, _)| task)
+        let subject = self.subject.as_str();
+        let lane_end = memchr_iter(b'.', subject.as_bytes()).nth(2);
+        let id_dot = memrchr(b'.', subject.as_bytes());
+        let (Some(lane_end), Some(id_dot)) = (lane_end, id_dot) else {
+            return "";
+        };
+        subject.get(lane_end + 1..id_dot).unwrap_or_default()
     }
 }
 
@@ -46,27 +52,34 @@ pub(crate) struct DeliveryInfo {
 impl DeliveryInfo {
     /// Reads an ack subject; returns the consumer's name too.
     pub(crate) fn parse(ack: &str) -> Option<(&str, Self)> {
-        let mut tokens = [""; 10];
-        let mut count = 0;
-        for token in ack.strip_prefix("$JS.ACK.")?.split('.') {
-            if count < tokens.len() {
-                tokens[count] = token;
+        let tokens = ack.strip_prefix("$JS.ACK.")?;
+        // Where the first nine end.
+        let mut ends = [tokens.len(); 9];
+        let mut count = 1;
+        for at in memchr_iter(b'.', tokens.as_bytes()) {
+            if let Some(end) = ends.get_mut(count - 1) {
+                *end = at;
             }
             count += 1;
         }
         // Without the two prefix tokens there are exactly seven.
-        let rest = match count {
-            7 => &tokens[..7],
-            9.. => &tokens[2..9],
+        let first = match count {
+            7 => 0,
+            9.. => 2,
             _ => return None,
         };
-        let info = Self {
-            deliveries: rest[2].parse().ok()?,
-            sequence: rest[3].parse().ok()?,
-            stored_at_ns: rest[5].parse().ok()?,
-            pending: rest[6].parse().ok()?,
+        let token = |nth: usize| {
+            let nth = first + nth;
+            let start = nth.checked_sub(1).map_or(0, |before| ends[before] + 1);
+            tokens.get(start..ends[nth])
         };
-        Some((rest[1], info))
+        let info = Self {
+            deliveries: token(2)?.parse().ok()?,
+            sequence: token(3)?.parse().ok()?,
+            stored_at_ns: token(5)?.parse().ok()?,
+            pending: token(6)?.parse().ok()?,
+        };
+        Some((token(1)?, info))
     }
 }
 

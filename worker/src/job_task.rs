@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use repull::clock;
 use repull::job::Job;
 use repull::telemetry::trace;
-use repull::wire::{self, Place};
+use repull::wire::{self, DecodeError};
 use tokio::sync::mpsc;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -20,6 +20,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use crate::crew::Crew;
 use crate::delivery::Delivery;
 use crate::engine::Verdict;
+use crate::lanes::ServedLane;
 use crate::run::{self, Attempt, Cancel, CancelReason, Ending, ProgressCell};
 use crate::settle::{self, Plan};
 
@@ -39,7 +40,7 @@ pub(crate) struct JobTask {
     pub(crate) crew: Arc<Crew>,
     pub(crate) delivery: Arc<Delivery>,
     /// The lane it came from.
-    pub(crate) lane: String,
+    pub(crate) lane: Arc<ServedLane>,
     pub(crate) cancel: Cancel,
     pub(crate) progress: Arc<ProgressCell>,
 }
@@ -82,51 +83,41 @@ impl JobTask {
             sequence: self.delivery.info.sequence,
             told: false,
         };
-        tokio::spawn(async move {
-            let done = self.carry().await;
+        // Boxed, because a task's future is moved several times on its way into the runtime.
+        tokio::spawn(Box::pin(async move {
+            let done = match self.read() {
+                Ok(job) => self.carry(Arc::new(job)).await,
+                Err(done) => done,
+            };
             report.tell(done);
-        });
+        }));
     }
 
-    async fn carry(self) -> Done {
-        let sequence = self.delivery.info.sequence;
+    /// Reads the message; where it is no job, what is to be done with it.
+    fn read(&self) -> Result<Job, Done> {
         let namespace = self.crew.client.namespace();
-        let Delivery {
-            subject,
-            headers,
-            body,
-            ..
-        } = &*self.delivery;
-        let job = match wire::decode(
-            namespace,
-            Place::Jobs,
-            subject,
-            headers.as_ref(),
-            body.clone(),
-        ) {
-            Ok(job) => job,
-            Err(error) => {
-                warn!(%subject, %error, "a message is no job; moving it to the dead");
-                let reason = error.to_string();
-                let plan = settle::dead_on_arrival(
-                    namespace,
-                    &self.lane,
-                    &self.delivery,
-                    &reason,
-                    clock::now(),
-                );
-                return Done {
-                    sequence,
-                    verdict: Verdict::Settle,
-                    plan: Some(plan),
-                    ran: None,
-                };
+        let delivery = &*self.delivery;
+        let (headers, body) = (delivery.headers.as_ref(), delivery.body.clone());
+        let read = self
+            .lane
+            .address(namespace, &self.crew.registry, &delivery.subject)
+            .map_err(DecodeError::from)
+            .and_then(|address| wire::decode_at(address, headers, body));
+        read.map_err(|error| {
+            warn!(subject = %delivery.subject, %error, "a message is no job; moving it to the dead");
+            let reason = error.to_string();
+            let lane = &self.lane.name;
+            let plan = settle::dead_on_arrival(namespace, lane, delivery, &reason, clock::now());
+            Done {
+                sequence: delivery.info.sequence,
+                verdict: Verdict::Settle,
+                plan: Some(plan),
+                ran: None,
             }
-        };
-        self.carry_job(Arc::new(job)).await
+        })
     }
 
-    async fn carry_job(self, job: Arc<Job>) -> Done {
+    async fn carry(self, job: Arc<Job>) -> Done {
         let sequence = self.delivery.info.sequence;
         let number = job
             .attempts_used
@@ -190,7 +181,8 @@ impl JobTask {
             } => Verdict::HandBack,
             _ => Verdict::Settle,
         };
-        let plan = settle::plan(&subject, ending, clock::now(), fastrand::f64());
+        let ended_at = (started_at + TimeDelta::from_std(ran).unwrap_or_default()).trunc_subsecs(6);
+        let plan = settle::plan(&subject, ending, ended_at, fastrand::f64());
         Done {
             sequence,
             verdict,

@@ -1,16 +1,19 @@
 //! The lanes a worker serves: each is a consumer, and a queue of the engine.
 
+use std::sync::Arc;
+
 use async_nats::Subject;
 use repull::client::Client;
-use repull::id::{Lane, Priority};
+use repull::id::{Lane, Namespace, Priority};
 use repull::topology::Topology;
-use repull::wire::Place;
+use repull::wire::{Address, InvalidSubject, Place};
 use tracing::{info, warn};
 
 use crate::config::{Order, WorkerConfig};
 use crate::crew::Queues;
 use crate::engine::{Millis, QueueConfig, QueueIx};
 use crate::error::Error;
+use crate::run::Registry;
 
 /// One lane with the subjects its consumer is asked on.
 #[derive(Debug, Clone)]
@@ -21,12 +24,14 @@ pub(crate) struct ServedLane {
     pub(crate) weight: u32,
     /// Where pulls go.
     pub(crate) next_subject: Subject,
+    /// What the subjects of its jobs begin with.
+    prefix: String,
 }
 
 /// All lanes of a worker, in the engine's order.
 #[derive(Debug, Clone)]
 pub(crate) struct Lanes {
-    pub(crate) all: Vec<ServedLane>,
+    pub(crate) all: Vec<Arc<ServedLane>>,
     /// The shortest lease of their consumers.
     pub(crate) ack_wait: Millis,
 }
@@ -60,11 +65,8 @@ impl Lanes {
                 let found = bind_one(client, &topology, &lane, settings.limit).await?;
                 ack_wait =
                     Some(ack_wait.map_or(found, |least: std::time::Duration| least.min(found)));
-                all.push(ServedLane::new(
-                    client,
-                    lane,
-                    weight(config.order, served.weight, priority, settings.lanes),
-                ));
+                let weight = weight(config.order, served.weight, priority, settings.lanes);
+                all.push(Arc::new(ServedLane::new(client, lane, weight)));
             }
         }
         Ok(Self {
@@ -79,7 +81,7 @@ impl Lanes {
         u16::try_from(index).ok().map(QueueIx)
     }
 
-    pub(crate) fn get(&self, queue: QueueIx) -> Option<&ServedLane> {
+    pub(crate) fn get(&self, queue: QueueIx) -> Option<&Arc<ServedLane>> {
         self.all.get(usize::from(queue.0))
     }
 
@@ -100,11 +102,35 @@ impl ServedLane {
         let name = lane.to_string();
         let stream = Place::Jobs.stream(client.namespace());
         let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into();
+        let every = Place::Jobs.lane_wildcard(client.namespace(), &lane);
         Self {
             lane,
             name,
             weight,
             next_subject,
+            prefix: every.trim_end_matches('>').to_owned(),
+        }
+    }
+
+    /// Reads the subject of a job that came from this lane. What is known already, the lane and the
+    /// tasks of this worker, is neither checked nor allocated again.
+    pub(crate) fn address(
+        &self,
+        namespace: &Namespace,
+        registry: &Registry,
+        subject: &str,
+    ) -> Result<Address, InvalidSubject> {
+        let known = || {
+            let (task, id) = subject.strip_prefix(&self.prefix)?.rsplit_once('.')?;
+            Some(Address {
+                lane: self.lane.clone(),
+                task: registry.known(task)?.clone(),
+                id: id.parse().ok()?,
+            })
+        };
+        match known() {
+            Some(address) => Ok(address),
+            None => Address::parse(namespace, Place::Jobs, subject),
         }
     }
 }

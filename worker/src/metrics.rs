@@ -3,7 +3,6 @@
 //! The gauges of slots are read together from one snapshot, so that `running + promised` never
 //! looks larger than the slots there are because a scrape fell between two updates.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use repull::id::TaskName;
+use rustc_hash::FxHashMap;
 
 use crate::engine::QueueIx;
 
@@ -213,9 +213,9 @@ pub(crate) struct LaneMetrics {
     pub(crate) run_seconds: Histogram,
     pub(crate) pulls: Counter,
     /// Started attempts by task, looked up once each.
-    starts: HashMap<String, Counter>,
+    starts: FxHashMap<String, Counter>,
     /// Ended attempts by task and outcome, looked up once each.
-    ends: HashMap<(Option<TaskName>, &'static str), Counter>,
+    ends: FxHashMap<(Option<TaskName>, &'static str), Counter>,
 }
 
 fn wide() -> Histogram {
@@ -317,8 +317,8 @@ impl Metrics {
                 wait_seconds: self.wait_seconds.get_or_create(&label).clone(),
                 run_seconds: self.run_seconds.get_or_create(&label).clone(),
                 pulls: self.pulls.get_or_create(&label).clone(),
-                starts: HashMap::new(),
-                ends: HashMap::new(),
+                starts: FxHashMap::default(),
+                ends: FxHashMap::default(),
             }
         };
         self.lanes = lanes.map(of).collect();

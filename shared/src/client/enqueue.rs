@@ -111,8 +111,9 @@ impl Client {
         let submitted = async {
             match (job.unique, job.period) {
                 (false, _) => submit.plainly().await,
-                (true, None) => submit.uniquely().await,
-                (true, Some(_)) => submit.once().await,
+                // Boxed, so that the many that are not unique stay small.
+                (true, None) => Box::pin(submit.uniquely()).await,
+                (true, Some(_)) => Box::pin(submit.once()).await,
             }
         };
         let submitted = submitted.instrument(span.clone()).await;

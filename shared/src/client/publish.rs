@@ -277,11 +277,13 @@ impl Client {
         }
         let headers = message.wire_headers();
         self.check_size(&message.subject, &headers, message.body.len())?;
+        let mut headers = Some(headers);
         let started = Instant::now();
         let mut ambiguous = false;
         let mut pause = Duration::from_millis(20);
         loop {
-            let reason = match self.try_publish(message, headers.clone()).await {
+            let headers = headers.take().unwrap_or_else(|| message.wire_headers());
+            let reason = match self.try_publish(message, headers).await {
                 Answer::Stored {
                     sequence,
                     duplicate,
@@ -313,7 +315,7 @@ impl Client {
             }
             if waited >= UNANSWERED
                 && reason == NOBODY
-                && let Some(stream) = self.absent_stream(&message.subject).await
+                && let Some(stream) = Box::pin(self.absent_stream(&message.subject)).await
             {
                 return Err(PublishError::NoStream {
                     subject: message.subject.clone(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::HeaderValue;
+use async_nats::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -43,7 +43,9 @@ pub fn write_time(time: DateTime<Utc>) -> String {
 /// The headers that say all of `job` but its address and its arguments.
 pub fn encode_headers(job: &Job) -> HeaderMap {
     let mut headers = job.headers.clone();
-    let mut put = |name: &'static str, value: String| headers.insert(name, value);
+    let mut put = |name: &'static str, value: String| {
+        headers.insert(HeaderName::from_static(name), value);
+    };
     if job.attempts_used > 0 {
         put(ATTEMPT, job.attempts_used.to_string());
     }
@@ -101,7 +103,15 @@ pub fn decode(
     headers: Option<&HeaderMap>,
     body: Bytes,
 ) -> Result<Job, DecodeError> {
-    let address = Address::parse(namespace, place, subject)?;
+    decode_at(Address::parse(namespace, place, subject)?, headers, body)
+}
+
+/// Reads a message as the job of an address: for who has read its subject already.
+pub fn decode_at(
+    address: Address,
+    headers: Option<&HeaderMap>,
+    body: Bytes,
+) -> Result<Job, DecodeError> {
     let mut job = Job {
         id: address.id,
         queue: address.lane.queue,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_nats::HeaderMap;
+use async_nats::header::HeaderName;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -154,30 +155,33 @@ impl JobEvent {
     /// The headers that say all of it but the body.
     pub fn encode_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(EVENT, self.kind.as_str());
-        headers.insert(ATTEMPT, self.attempt.to_string());
-        headers.insert(WORKER, self.worker.as_str());
-        headers.insert(AT, write_time(self.at));
+        let mut put = |name: &'static str, value: String| {
+            headers.insert(HeaderName::from_static(name), value);
+        };
+        put(EVENT, self.kind.as_str().to_owned());
+        put(ATTEMPT, self.attempt.to_string());
+        put(WORKER, self.worker.clone());
+        put(AT, write_time(self.at));
         if let Some(started_at) = self.started_at {
-            headers.insert(STARTED_AT, write_time(started_at));
+            put(STARTED_AT, write_time(started_at));
         }
         if let Some(nonce) = &self.nonce {
-            headers.insert(NONCE, nonce.as_str());
+            put(NONCE, nonce.clone());
         }
         if let Some(sequence) = self.sequence {
-            headers.insert(SEQUENCE, sequence.to_string());
+            put(SEQUENCE, sequence.to_string());
         }
         if let Some(reason) = &self.value_dropped {
-            headers.insert(VALUE_DROPPED, reason.as_str());
+            put(VALUE_DROPPED, reason.clone());
         }
         if let Some(run_at) = self.run_at {
-            headers.insert(RUN_AT, write_time(run_at));
+            put(RUN_AT, write_time(run_at));
         }
         if let Some(progress) = self.progress {
-            headers.insert(PROGRESS, progress.to_string());
+            put(PROGRESS, progress.to_string());
         }
         if let Some(content_type) = &self.content_type {
-            headers.insert(CONTENT_TYPE, content_type.as_str());
+            put(CONTENT_TYPE, content_type.clone());
         }
         headers
     }

@@ -9,7 +9,7 @@ pub mod headers;
 mod ledger;
 mod subject;
 
-pub use envelope::{DecodeError, decode, encode_headers, write_time};
+pub use envelope::{DecodeError, decode, decode_at, encode_headers, write_time};
 pub use event::{EventKind, JobEvent};
 pub use ledger::{Fate, LedgerEntry};
 pub use subject::{Address, InvalidSubject, Place};

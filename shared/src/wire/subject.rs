@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::{InvalidName, JobId, Lane, Namespace, TaskName};
+use crate::id::{InvalidName, JobId, LANE_SUFFIX_BYTES_MAX, Lane, Namespace, TaskName};
 
 /// The kinds of place that a job's messages are kept in; each is a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,13 +66,21 @@ pub struct Address {
 impl Address {
     /// The job's subject in `place`.
     pub fn subject(&self, namespace: &Namespace, place: Place) -> String {
-        format!(
-            "{namespace}.{}.{}.{}.{}",
-            place.token(),
-            self.lane,
-            self.task,
-            self.id
-        )
+        let (place, task, id) = (place.token(), self.task.as_str(), self.id.as_str());
+        let lane = self.lane.queue.as_str().len() + LANE_SUFFIX_BYTES_MAX;
+        let bytes = namespace.as_str().len() + place.len() + lane + task.len() + id.len() + 4;
+        let mut subject = String::with_capacity(bytes);
+        subject.push_str(namespace.as_str());
+        for token in [place, self.lane.queue.as_str()] {
+            subject.push('.');
+            subject.push_str(token);
+        }
+        subject.push_str(self.lane.suffix());
+        for token in [task, id] {
+            subject.push('.');
+            subject.push_str(token);
+        }
+        subject
     }
 
     /// Reads a subject of `place`.

@@ -1,13 +1,10 @@
 //! What the engine commands, carried out.
 
-use std::time::Instant;
-
 use async_nats::Subject;
-use repull::clock;
 use repull::wire::{self, Place};
 use tracing::{error, warn};
 
-use super::Driver;
+use super::{Driver, Moment};
 use crate::control;
 use crate::engine::{
     CancelReason, Command, Event, Millis, NeverStarted, PullId, QueueIx, Seq, Status,
@@ -27,6 +24,7 @@ pub(super) struct Closing {
 impl Driver {
     /// Carries out everything that the engine wants done, and then sends the turn's acks.
     pub(super) async fn carry_out(&mut self) {
+        self.moment = Moment::now();
         while let Some(command) = self.engine.next_command() {
             self.execute(command).await;
         }
@@ -144,20 +142,20 @@ impl Driver {
         let Some(held) = self.jobs.get_mut(&seq.0) else {
             return;
         };
-        held.started = Some((Instant::now(), clock::now()));
+        held.started = Some(self.moment);
         let Some(lane) = self.lanes.get(held.queue) else {
             return;
         };
         let task = JobTask {
             crew: self.crew.clone(),
             delivery: held.delivery.clone(),
-            lane: lane.name.clone(),
+            lane: lane.clone(),
             cancel: held.cancel.clone(),
             progress: held.progress.clone(),
         };
         let (queue, delivery) = (held.queue, held.delivery.clone());
         task.spawn(self.done_sender.clone());
-        let refill = self.slots.started_one(&delivery);
+        let refill = self.slots.started_one(&delivery, self.moment);
         self.count_start(queue, &delivery, refill);
     }
 
@@ -340,7 +338,7 @@ impl Driver {
         let Some(held) = self.jobs.get(&seq.0) else {
             return;
         };
-        let ran = held.started.map(|(at, _)| at.elapsed());
+        let ran = held.started.map(|at| at.instant.elapsed());
         error!(subject = %held.delivery.subject, ?ran, "a handler ignores its cancellation and keeps its slot");
     }
 }

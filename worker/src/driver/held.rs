@@ -2,14 +2,13 @@
 //! confirmed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_nats::Subject;
-use chrono::{DateTime, Utc};
 use repull::beacon::RunningJob;
 use repull::id::{JobId, Namespace};
 use repull::wire::{Address, Place};
 
+use super::Moment;
 use crate::delivery::Delivery;
 use crate::engine::QueueIx;
 use crate::run::{Cancel, ProgressCell};
@@ -25,7 +24,7 @@ pub(super) struct Held {
     pub(super) progress: Arc<ProgressCell>,
     /// Why somebody wants it cancelled.
     pub(super) cancel_text: String,
-    pub(super) started: Option<(Instant, DateTime<Utc>)>,
+    pub(super) started: Option<Moment>,
     /// Its attempt is over.
     pub(super) ended: bool,
     /// What settles it, between its end and the engine's word.
@@ -54,7 +53,7 @@ impl Held {
 
     /// The job as the beacon lists it, where it runs.
     pub(super) fn running(&self, namespace: &Namespace) -> Option<RunningJob> {
-        let (_, since) = self.started?;
+        let since = self.started?.wall;
         if self.ended {
             return None;
         }

@@ -86,7 +86,7 @@ impl Driver {
         if deliveries > 1 {
             self.metrics.redeliveries.inc();
         }
-        self.slots.delivered();
+        self.slots.delivered(self.moment);
         match self.jobs.get_mut(&sequence) {
             // It is held already: only its newest ack subject counts from now on.
             Some(held) => held.ack = delivery.ack,
@@ -116,7 +116,7 @@ impl Driver {
             plan,
             ran,
         } = done;
-        self.slots.freed(self.engine_has_backlog());
+        self.slots.freed(self.engine_has_backlog(), self.moment);
         if let Some(held) = self.jobs.get_mut(&sequence) {
             let queue = held.queue;
             let kind = plan.as_ref().and_then(|plan| plan.kind);

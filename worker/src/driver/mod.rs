@@ -23,8 +23,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_nats::Subject;
+use chrono::{DateTime, Utc};
 use repull::client::Client;
+use repull::clock;
 use repull::topology::Layout;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tracing::info;
@@ -33,6 +36,7 @@ use crate::beacon::BeaconWriter;
 use crate::config::{Order, WorkerConfig};
 use crate::control::{self, CONTROL_CAPACITY, Control};
 use crate::crew::{Crew, Queues};
+use crate::delivery::Delivery;
 use crate::engine::{self, Engine, Epoch, Event, Fault, Millis, QueueIx};
 use crate::error::Error;
 use crate::inbox::{Arrival, Inbox};
@@ -80,6 +84,8 @@ pub(super) struct Driver {
     missing: HashMap<QueueIx, Missing>,
     engine: Engine,
     started: Instant,
+    /// When this turn's events were taken in, and then when its commands are carried out.
+    moment: Moment,
     inbox: Inbox,
     /// Inboxes that were left, until what was sent to them has been read.
     retired: Vec<epochs::Retired>,
@@ -91,14 +97,14 @@ pub(super) struct Driver {
     opening: bool,
     inbox_lanes: u32,
     /// Jobs that are running or being settled, by their stream sequence.
-    jobs: HashMap<u64, Held>,
+    jobs: FxHashMap<u64, Held>,
     book: Book,
     /// Acks of this turn, per queue.
     closes: Vec<Vec<commands::Closing>>,
     /// Number of the last batch of acks.
     batch: u64,
     /// Jobs that are being given back without having been started, and where their acks go.
-    backs: HashMap<u64, Subject>,
+    backs: FxHashMap<u64, Subject>,
     done_sender: mpsc::UnboundedSender<Done>,
     control_sender: mpsc::Sender<Control>,
     connects: u64,
@@ -183,20 +189,21 @@ pub(crate) async fn run(parts: Parts) -> Result<(), Error> {
         crew,
         engine,
         started: Instant::now(),
+        moment: Moment::now(),
         inbox,
         retired: Vec::new(),
         epoch: Epoch(0),
         pulls_are_void: false,
         opening: false,
         inbox_lanes,
-        jobs: HashMap::with_capacity(config.slots as usize * 2),
+        jobs: FxHashMap::with_capacity_and_hasher(config.slots as usize * 2, FxBuildHasher),
         book: Book::new(count),
         closes: (0..count).map(|_| Vec::new()).collect(),
         lanes,
         layout: config.layout,
         missing: HashMap::new(),
         batch: 0,
-        backs: HashMap::new(),
+        backs: FxHashMap::default(),
         done_sender,
         control_sender,
         was_connected: true,
@@ -229,6 +236,33 @@ fn engine_config(config: &WorkerConfig, lanes: &Lanes) -> engine::Config {
     engine_config.replace_stuck = config.replace_stuck;
     engine_config.watchdog = config.watchdog.into();
     engine_config
+}
+
+/// A point in time by both clocks, read once for all that happens in it.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    instant: Instant,
+    wall: DateTime<Utc>,
+    /// The same in nanoseconds since the Unix epoch.
+    wall_ns: i64,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let wall = clock::now();
+        Self {
+            instant: Instant::now(),
+            wall,
+            wall_ns: wall.timestamp_nanos_opt().unwrap_or_default(),
+        }
+    }
+
+    /// For how long a job has been stored. The server's clock and ours may differ; a job never waited
+    /// for less than nothing.
+    fn waited(self, delivery: &Delivery) -> Duration {
+        let waited_ns = self.wall_ns.saturating_sub(delivery.info.stored_at_ns);
+        Duration::from_nanos(u64::try_from(waited_ns).unwrap_or_default())
+    }
 }
 
 /// Lets the tasks that are ready before this one run first: jobs that end with them share this turn's
@@ -342,8 +376,9 @@ impl Driver {
     /// One turn's intake: everything that has arrived, in order of arrival.
     async fn take_in(&mut self, arrivals: &mut Vec<Arrival>, ended: &mut Vec<Done>) {
         self.pulse.turned();
+        self.moment = Moment::now();
         self.check_connection();
-        let now = self.now();
+        let now: Millis = self.moment.instant.duration_since(self.started).into();
         for done in ended.drain(..) {
             self.on_done(now, done);
         }

@@ -42,11 +42,11 @@ impl Driver {
     }
 
     /// Publishes to a stream and asks for its confirmation.
-    pub(super) async fn publish(&self, message: Message, reply: String) -> bool {
+    pub(super) async fn publish(&self, mut message: Message, reply: String) -> bool {
         if !self.is_connected() {
             return false;
         }
-        let headers = message.wire_headers();
+        let headers = message.take_wire_headers();
         sent(self.client.nats().publish_with_reply_and_headers(
             message.subject,
             reply,

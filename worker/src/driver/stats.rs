@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use repull::id::TaskName;
 use repull::wire::EventKind;
 
-use super::Driver;
+use super::{Driver, Moment};
 use crate::delivery::Delivery;
 use crate::engine::{QueueIx, Snapshot, Verdict};
 use crate::metrics::{SlotMonitor, SlotStats};
@@ -71,15 +71,15 @@ impl SlotClock {
     }
 
     /// A slot came free.
-    pub(super) fn freed(&mut self, backlog: bool) {
+    pub(super) fn freed(&mut self, backlog: bool, now: Moment) {
         if backlog && self.freed.len() < self.stats.slots as usize {
-            self.freed.push_back(Instant::now());
+            self.freed.push_back(now.instant);
         }
     }
 
     /// A job came from the server.
-    pub(super) fn delivered(&mut self) {
-        self.stats.last_delivery = Some(chrono::Utc::now());
+    pub(super) fn delivered(&mut self, now: Moment) {
+        self.stats.last_delivery = Some(now.wall);
     }
 
     /// A job takes a slot; how long that slot waited for it, where jobs waited too.
@@ -87,13 +87,13 @@ impl SlotClock {
     /// What is known of waiting jobs is out of date when another worker has taken them meanwhile. So
     /// a slot has waited no longer than its job has been there, and for a job that came back from
     /// elsewhere nobody can tell.
-    pub(super) fn started_one(&mut self, delivery: &Delivery) -> Option<Duration> {
+    pub(super) fn started_one(&mut self, delivery: &Delivery, now: Moment) -> Option<Duration> {
         self.stats.started += 1;
-        let slot_waited = self.freed.pop_front()?.elapsed();
+        let slot_waited = now.instant.duration_since(self.freed.pop_front()?);
         if delivery.info.deliveries > 1 {
             return None;
         }
-        let waited = slot_waited.min(job_waited(delivery));
+        let waited = slot_waited.min(now.waited(delivery));
         self.stats.refill_max = self.stats.refill_max.max(waited);
         Some(waited)
     }
@@ -116,14 +116,6 @@ impl SlotClock {
     pub(super) fn stats(&self) -> SlotStats {
         self.stats
     }
-}
-
-/// For how long a job has been stored. The server's clock and ours may differ; a job never waited
-/// for less than nothing.
-fn job_waited(delivery: &Delivery) -> Duration {
-    let now_ns = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
-    let waited_ns = now_ns.saturating_sub(delivery.info.stored_at_ns);
-    Duration::from_nanos(u64::try_from(waited_ns).unwrap_or(0))
 }
 
 fn has_backlog(snapshot: &Snapshot) -> bool {
@@ -151,7 +143,7 @@ impl Driver {
                 .is_ok_and(|name| registry.find(&name).is_some())
         });
         if let Some(lane) = self.metrics.lane(queue) {
-            let waited = job_waited(delivery);
+            let waited = self.moment.waited(delivery);
             lane.wait_seconds.observe(waited.as_secs_f64());
         }
         if let Some(refill) = refill {

@@ -1,7 +1,7 @@
 //! Cancelling an attempt, with the reason why.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +53,10 @@ pub struct Cancel {
 
 #[derive(Debug, Default)]
 struct Inner {
-    token: CancellationToken,
+    // Made when somebody cancels or waits for it, which for most short jobs is never.
+    token: OnceLock<CancellationToken>,
     /// Fires where the handler gets no time to end by itself.
-    at_once: CancellationToken,
+    at_once: OnceLock<CancellationToken>,
     reason: Mutex<Option<CancelReason>>,
 }
 
@@ -78,16 +79,16 @@ impl Cancel {
                 *slot = Some(reason);
             }
         }
-        self.inner.token.cancel();
+        self.token().cancel();
         if at_once {
-            self.inner.at_once.cancel();
+            self.at_once().cancel();
         }
     }
 
     /// Fires the token because the attempt took longer than its timeout, which is no reason from
     /// outside.
     pub(super) fn time_out(&self) {
-        self.inner.token.cancel();
+        self.token().cancel();
     }
 
     /// Why it was cancelled. None where it was not, or where only its own timeout ended it.
@@ -97,17 +98,18 @@ impl Cancel {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.token.is_cancelled()
+        let token = self.inner.token.get();
+        token.is_some_and(CancellationToken::is_cancelled)
     }
 
     /// The token that fires with it.
     pub fn token(&self) -> &CancellationToken {
-        &self.inner.token
+        self.inner.token.get_or_init(CancellationToken::new)
     }
 
     /// The token that fires where the handler is to be dropped without waiting for it.
     pub(super) fn at_once(&self) -> &CancellationToken {
-        &self.inner.at_once
+        self.inner.at_once.get_or_init(CancellationToken::new)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<CancelReason>> {

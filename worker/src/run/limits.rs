@@ -102,7 +102,8 @@ async fn run(
     grace: Duration,
 ) -> (Option<Finish>, Option<Duration>) {
     let mut timed_out = None;
-    match watch(&mut handler, cancel.token(), limit.map(|limit| limit.after)).await {
+    let after = limit.map(|limit| limit.after);
+    match watch(&mut handler, || cancel.token(), after).await {
         Watched::Finished(finish) => return (Some(finish), None),
         Watched::Fired => {}
         Watched::TimeIsUp => match limit {
@@ -113,7 +114,7 @@ async fn run(
             }
         },
     }
-    match watch(&mut handler, cancel.at_once(), Some(grace)).await {
+    match watch(&mut handler, || cancel.at_once(), Some(grace)).await {
         Watched::Finished(finish) => (Some(finish), timed_out),
         Watched::Fired | Watched::TimeIsUp => (None, timed_out),
     }
@@ -126,13 +127,23 @@ enum Watched {
 }
 
 /// Polls the handler until it ends, `token` fires or `limit` is over. The handler comes first: what
-/// it finished in the same turn counts.
-async fn watch(handler: &mut Guard, token: &CancellationToken, limit: Option<Duration>) -> Watched {
+/// it finished in the same turn counts, and one that is done at once costs neither token nor timer.
+async fn watch<'t>(
+    handler: &mut Guard,
+    token: impl FnOnce() -> &'t CancellationToken,
+    limit: Option<Duration>,
+) -> Watched {
     let started = Instant::now();
-    let mut fired = pin!(token.cancelled());
+    if let Poll::Ready(finish) = poll_fn(|cx| Poll::Ready(handler.poll(cx))).await {
+        return Watched::Finished(finish);
+    }
+    let mut fired = pin!(token().cancelled());
     let mut timer: Option<std::pin::Pin<Box<Sleep>>> = None;
+    let mut has_just_been_polled = true;
     poll_fn(|cx| {
-        if let Poll::Ready(finish) = handler.poll(cx) {
+        if !std::mem::take(&mut has_just_been_polled)
+            && let Poll::Ready(finish) = handler.poll(cx)
+        {
             return Poll::Ready(Watched::Finished(finish));
         }
         if fired.as_mut().poll(cx).is_ready() {

@@ -9,13 +9,15 @@ use std::time::Duration;
 use repull::id::TaskName;
 use repull::job::{Job, TIMEOUT_DEFAULT, Timeout};
 use repull::retry::Backoff;
+use rustc_hash::FxHashMap;
 
 use super::Handler;
 use crate::config::WorkerConfig;
 
 /// What a worker can run.
 pub struct Registry {
-    tasks: HashMap<TaskName, Task>,
+    /// A name that comes from outside is looked up and never added, so that the hash needs no defence.
+    tasks: FxHashMap<TaskName, Task>,
     states: Arc<States>,
     limits: Limits,
 }
@@ -32,7 +34,7 @@ impl Registry {
             value_bytes_max: config.value_bytes_max,
         };
         Self {
-            tasks,
+            tasks: tasks.into_iter().collect(),
             states,
             limits,
         }
@@ -41,6 +43,11 @@ impl Registry {
     /// The task of this name.
     pub fn find(&self, name: &TaskName) -> Option<&Task> {
         self.tasks.get(name)
+    }
+
+    /// The name of the task that is written so.
+    pub(crate) fn known(&self, name: &str) -> Option<&TaskName> {
+        self.tasks.get_key_value(name).map(|(name, _)| name)
     }
 
     /// The names of all tasks, sorted.

@@ -7,10 +7,11 @@
 //! last asks for a reply, and since a consumer handles acks in the order in which one connection
 //! sent them, its reply vouches for those before it (`docs/decisions/0005-coalesced-acks.md`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use async_nats::Subject;
 use repull::client::{Answer, Message, PublishError};
+use rustc_hash::FxHashMap;
 
 use super::plan::{Close, Plan};
 
@@ -59,7 +60,7 @@ pub(crate) struct Settled {
 /// All plans under way, and the acks that wait for their confirmation, per queue.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    entries: HashMap<u64, Entry>,
+    entries: FxHashMap<u64, Entry>,
     /// Per queue: batches of acked jobs in the order sent, with the batch's number.
     unconfirmed: Vec<VecDeque<(u64, Vec<u64>)>>,
 }
@@ -67,7 +68,7 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn new(queues: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: FxHashMap::default(),
             unconfirmed: (0..queues).map(|_| VecDeque::new()).collect(),
         }
     }

@@ -22,6 +22,7 @@ pub struct ProcessBuilder {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    built_in: Option<PathBuf>,
 }
 
 impl ProcessBuilder {
@@ -53,6 +54,13 @@ impl ProcessBuilder {
         self
     }
 
+    /// Takes the program from that folder, another build than that of the sources as they are now.
+    #[must_use]
+    pub fn built_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.built_in = Some(folder.into());
+        self
+    }
+
     /// How it is called in the report of a failed test.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
@@ -61,7 +69,10 @@ impl ProcessBuilder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.binary.path());
+        let mut command = Command::new(match &self.built_in {
+            Some(folder) => folder.join(self.binary.name()),
+            None => self.binary.path(),
+        });
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("NATS_") || text.starts_with("REPULL_") {
@@ -147,6 +158,7 @@ impl Process {
             arguments: Vec::new(),
             environment: Vec::new(),
             folder: None,
+            built_in: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Workers and schedulers of a world, each a process of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -44,6 +45,12 @@ impl<'a> WorkerBuilder<'a> {
     /// Another way to the server than the world's, a proxy of the worker's own for example.
     pub fn url(self, url: &str) -> Self {
         self.env("NATS_URL", url)
+    }
+
+    /// Another build of it, from that folder.
+    pub fn built_in(mut self, folder: &Path) -> Self {
+        self.process = self.process.built_in(folder);
+        self
     }
 
     /// An argument.
@@ -98,6 +105,12 @@ impl SchedulerBuilder {
     pub fn id(mut self, id: &str) -> Self {
         self.process = self.process.name(id);
         self.arg("--id").arg(id)
+    }
+
+    /// Another build of it, from that folder.
+    pub fn built_in(mut self, folder: &Path) -> Self {
+        self.process = self.process.built_in(folder);
+        self
     }
 
     /// An argument.

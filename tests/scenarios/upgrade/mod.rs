@@ -5,6 +5,7 @@
 //! changed; the next version adds its own, made by
 //! `cargo test -p repull-tests --test scenarios upgrade::record -- --ignored`.
 
+mod mixed;
 mod recording;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod loads;
 mod metrics;
 mod pods;
 mod roles;
+mod scaling;
 mod schedulers;
 mod starts;
 mod stock_tasks;

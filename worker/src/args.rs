@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 use repull::connect::ConnectArgs;
 use repull::id::WorkerId;
 use repull::telemetry::LogArgs;
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, env = "REPULL_WATCHDOG", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     watchdog: Duration,
     /// Give the slot of a handler that ignores its cancellation to another job
-    #[arg(long, env = "REPULL_REPLACE_STUCK")]
+    #[arg(long, env = "REPULL_REPLACE_STUCK", value_parser = BoolishValueParser::new())]
     replace_stuck: bool,
     /// How long to wait at the start for the server, the streams and the consumers; 0s: not at all
     #[arg(long, env = "REPULL_START_TIMEOUT", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
@@ -70,7 +71,7 @@ pub(crate) struct Args {
     )]
     replicas: u8,
     /// Store no outcomes, unless a job or its task says so
-    #[arg(long, env = "REPULL_NO_RESULTS")]
+    #[arg(long, env = "REPULL_NO_RESULTS", value_parser = BoolishValueParser::new())]
     no_results: bool,
     /// The largest value that is stored with an outcome, in bytes
     #[arg(long, env = "REPULL_VALUE_BYTES_MAX", value_name = "BYTES", default_value_t = repull_worker::config::VALUE_BYTES_MAX_DEFAULT)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_nats::{ConnectOptions, ServerAddr};
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::ConnectError;
 use super::context::{Context, expand};
@@ -63,7 +64,7 @@ pub struct ConnectArgs {
     #[arg(long, env = "NATS_CA", value_name = "FILE", global = true)]
     pub tlsca: Option<PathBuf>,
     /// Start with TLS before the server's greeting
-    #[arg(long, env = "NATS_TLS_FIRST", global = true)]
+    #[arg(long, env = "NATS_TLS_FIRST", value_parser = BoolishValueParser::new(), global = true)]
     pub tlsfirst: bool,
     /// Prefix of the subjects that answers come to
     #[arg(

@@ -31,6 +31,8 @@ pub(crate) struct Source {
 
 /// Takes what is read.
 pub(crate) trait Sink: Send {
+    /// How the stream is laid out and how full it is, before reading and from time to time.
+    fn looked_at(&mut self, _info: &jetstream::stream::Info) {}
     /// The next message.
     fn message(&mut self, message: jetstream::Message) -> impl Future<Output = ()> + Send;
     /// All that was there at the start has been handed over. Said once for each beginning.
@@ -175,6 +177,7 @@ impl<S: Sink> Follower<S> {
         let other = self.created.is_some_and(|created| created != info.created)
             || info.state.last_sequence < self.position;
         self.created = Some(info.created);
+        self.sink.looked_at(info);
         if other {
             info!(stream = %self.source.stream, "the stream was made anew; reading all of it again");
             self.move_to(0);

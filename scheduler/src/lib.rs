@@ -36,6 +36,7 @@ mod observe;
 mod pipeline;
 mod queues;
 mod random;
+mod requests;
 mod scheduler;
 mod schedules;
 mod server_clock;

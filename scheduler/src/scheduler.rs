@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::failures::{Failures, Watched};
 use crate::health::SchedulerHealth;
 use crate::housekeeping::Housekeeping;
+use crate::later::access::Access;
 use crate::lease::{self, Balance, Keeper};
 use crate::metrics::Metrics;
 use crate::shard::{Parts, Shard};
@@ -144,6 +145,7 @@ impl Scheduler {
         let reading = Reading {
             position: position.subscribe(),
             start: start.clone(),
+            access: Arc::new(Access::new(&self.client)),
         };
         let (shards, inputs) = self
             .start_shards(&buckets, &board, &shutdown, &reading)
@@ -172,7 +174,13 @@ impl Scheduler {
         ));
         parts.spawn(named(
             "the watch of later jobs",
-            later::watch(client, inputs, jobs, stop_all.clone()),
+            later::watch(
+                client,
+                inputs,
+                reading.access.clone(),
+                jobs,
+                stop_all.clone(),
+            ),
         ));
         self.start_housekeeping(&mut parts, topology, &shards, &stop_all);
         let attend = lease::attend(
@@ -233,6 +241,7 @@ impl Scheduler {
                 mark,
                 position: reading.position.clone(),
                 sharding: Share::new(index, board.clone()),
+                access: reading.access.clone(),
             })
             .await?;
             let shutdown = shutdown.clone();
@@ -343,6 +352,7 @@ impl Scheduler {
 struct Reading {
     position: watch::Receiver<u64>,
     start: started::Start,
+    access: Arc<Access>,
 }
 
 /// The shards' tasks.

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use repull::client::{Expect, Message};
 use repull::id::{JobId, TaskName};
 use repull::job::Job;
@@ -242,66 +242,6 @@ async fn fires_of_an_outage_are_judged_and_told() {
     })
     .await;
     assert!(late.reason.contains("late"), "{late:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn later_jobs_are_queued_when_their_time_comes_and_once() {
-    let world = World::led().await;
-    let drain = world.drain().await;
-    let now = repull::clock::now();
-    let mut times: Vec<(String, DateTime<Utc>)> = Vec::new();
-    for number in 0..200 {
-        let run_at = now + TimeDelta::milliseconds(500 + 10 * number);
-        let job = Job::json("t", &number).unwrap().not_before(run_at);
-        let enqueued = world.client.enqueue(job).await.unwrap();
-        times.push((enqueued.nonce.unwrap(), run_at));
-    }
-    let cancelled = Job::json("t", &0)
-        .unwrap()
-        .not_before(now + TimeDelta::seconds(1));
-    let cancelled = cancelled.with_id(JobId::new("cancelled").unwrap());
-    world.client.enqueue(cancelled).await.unwrap();
-    world
-        .client
-        .cancel(&JobId::new("cancelled").unwrap(), "not wanted")
-        .await
-        .unwrap();
-    drain.reached(200).await;
-    eventually("nothing is left", || async {
-        world.later().await.is_empty().then_some(())
-    })
-    .await;
-    let taken = drain.taken();
-    assert_eq!(taken.len(), 200);
-    for (nonce, run_at) in times {
-        let job = taken.iter().find(|job| job.nonce == nonce).unwrap();
-        assert!(job.stored >= run_at, "{nonce} came early");
-        assert!(
-            job.stored < run_at + TimeDelta::seconds(1),
-            "{nonce} came late"
-        );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn later_jobs_survive_a_killed_leader_and_come_once() {
-    let mut world = World::led().await;
-    let drain = world.drain().await;
-    let now = repull::clock::now();
-    for number in 0..400 {
-        let run_at = now + TimeDelta::milliseconds(500 + 10 * number);
-        let job = Job::json("t", &number).unwrap().not_before(run_at);
-        world.client.enqueue(job).await.unwrap();
-    }
-    world.scheduler("second");
-    drain.reached(100).await;
-    world.kill("first");
-    drain.reached(400).await;
-    eventually("nothing is left", || async {
-        world.later().await.is_empty().then_some(())
-    })
-    .await;
-    assert_eq!(drain.count(), 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

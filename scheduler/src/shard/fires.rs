@@ -362,7 +362,7 @@ impl Shard {
             match item {
                 Item::Fire(flight) => self.fly(flight).await,
                 Item::Entry(entry) => self.write_entry(entry).await,
-                Item::Promotion(promotion) => self.read_again(*promotion),
+                Item::Promotion(promotion) => self.read(promotion).await,
             }
         }
     }

@@ -241,6 +241,7 @@ impl Shard {
         self.metrics.leader.dec();
         self.metrics.leader_changes.inc();
         self.pipeline.abandon();
+        self.asked.abandon();
         // Dropping it ends those under way, and what they would have said is void.
         self.lookups = tokio::task::JoinSet::new();
         self.following = false;
@@ -340,6 +341,7 @@ impl Shard {
                 .map_or(deadline, |next| deadline.min(next.into()));
             tokio::select! {
                 (item, answer) = self.pipeline.next() => self.answered(item, answer).await,
+                (asked, reply) = self.asked.next() => self.later_answered(asked, reply).await,
                 Some(done) = self.lookups.join_next() => self.done(done).await,
                 () = tokio::time::sleep_until(wake) => {
                     if tokio::time::Instant::now() >= deadline {
@@ -348,7 +350,8 @@ impl Shard {
                 }
             }
             // Later jobs that are held back by another of their id are not waited for.
-            if self.open.len() == 0 && self.pipeline.in_flight() == 0 && self.lookups.is_empty() {
+            let under_way = self.pipeline.in_flight() + self.asked.in_flight() + self.lookups.len();
+            if self.open.len() == 0 && under_way == 0 {
                 break;
             }
         }

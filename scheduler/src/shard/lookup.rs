@@ -174,15 +174,6 @@ pub(crate) fn was_held_up(message: &StreamMessage) -> bool {
     }
 }
 
-/// A later message, from the stream's leader: a replica may still show one that was cancelled.
-pub(crate) async fn later_message(
-    client: &Client,
-    sequence: u64,
-) -> Result<Option<StreamMessage>, Error> {
-    let stream = Place::Later.stream(client.namespace());
-    client.message_at(&stream, sequence).await
-}
-
 /// The server's answer to a removal.
 #[derive(Debug, Deserialize)]
 struct Removal {

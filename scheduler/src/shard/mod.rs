@@ -27,12 +27,14 @@ use tracing::{debug, error};
 use self::fires::{Flight, Looked};
 use self::leading::Leading;
 use self::open::Open;
-use self::promote::{Promoted, Promotion};
+use self::promote::{Asked, Promoted, Promotion};
 use crate::delayed::Delayed;
 use crate::due::{Change, Later, Mark, Planner};
+use crate::later::access::Access;
 use crate::lease::Tenure;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
+use crate::requests::Requests;
 use crate::watermark::{self, WatermarkError};
 
 /// Most publishes that wait for their answer.
@@ -40,6 +42,9 @@ const WINDOW: usize = 1_000;
 
 /// Most lookups under way at once.
 const LOOKUPS_MAX: usize = 512;
+
+/// Most requests and publishes of later jobs under way at once: more make fires wait behind them.
+const LATER_WINDOW: usize = 512;
 
 /// Most fires that wait for another try; with more, nothing new is taken.
 const DELAYED_MAX: usize = 5_000;
@@ -107,6 +112,8 @@ pub(crate) struct Parts {
     pub(crate) position: watch::Receiver<u64>,
     /// Which later jobs are this shard's, for reading them again.
     pub(crate) sharding: crate::sharding::Share,
+    /// How later jobs are read and removed.
+    pub(crate) access: Arc<Access>,
 }
 
 /// A shard.
@@ -132,6 +139,9 @@ pub(crate) struct Shard {
     /// Later jobs that are on their way.
     promoting: HashSet<u64>,
     pipeline: Pipeline<Item>,
+    access: Arc<Access>,
+    /// Requests to the stream of later jobs.
+    asked: Requests<Asked>,
     lookups: JoinSet<Done>,
     delayed: Delayed<Item>,
     open: Open,
@@ -148,6 +158,8 @@ impl Shard {
     pub(crate) async fn new(parts: Parts) -> Result<Self, repull::client::Error> {
         Ok(Self {
             pipeline: Pipeline::new(parts.client.clone()).await?,
+            access: parts.access,
+            asked: Requests::new(parts.client.clone()).await?,
             planner: Planner::new(parts.mark),
             client: parts.client,
             id: parts.id,
@@ -192,6 +204,7 @@ impl Shard {
             let wake = self.wake().min(tick_at);
             tokio::select! {
                 (item, answer) = self.pipeline.next() => self.answered(item, answer).await,
+                (asked, reply) = self.asked.next() => self.later_answered(asked, reply).await,
                 Some(done) = self.lookups.join_next() => self.done(done).await,
                 count = self.inputs.recv_many(&mut inputs, BATCH), if !self.inputs.is_closed() => {
                     if count > 0 {
@@ -199,7 +212,7 @@ impl Shard {
                     }
                 }
                 Ok(()) = self.tenure.changed() => self.tenure_changed().await,
-                Ok(()) = connection.changed() => self.pipeline.look_at_connection(),
+                Ok(()) = connection.changed() => self.look_at_connection(),
                 () = tokio::time::sleep_until(wake.into()) => {}
                 () = stop.cancelled() => {}
             }
@@ -214,6 +227,12 @@ impl Shard {
     async fn take_available(&mut self, inputs: &mut Vec<Input>) {
         if let Some((item, answer)) = self.pipeline.try_next() {
             self.answered(item, answer).await;
+        }
+        for _ in 0..LATER_WINDOW {
+            let Some((asked, reply)) = self.asked.try_next() else {
+                break;
+            };
+            self.later_answered(asked, reply).await;
         }
         for _ in 0..BATCH {
             let Some(done) = self.lookups.try_join_next() else {
@@ -264,7 +283,7 @@ impl Shard {
             match item {
                 Item::Fire(flight) => self.fire_answered(flight, answer).await,
                 Item::Entry(entry) => self.entry_answered(entry, answer),
-                Item::Promotion(promotion) => self.promotion_answered(promotion, answer),
+                Item::Promotion(promotion) => self.promotion_answered(promotion, answer).await,
             }
             next = self.pipeline.try_next();
         }
@@ -301,8 +320,13 @@ impl Shard {
             .spawn(async move { Done::Promoted(step.await) });
     }
 
-    fn tick(&mut self) {
+    fn look_at_connection(&mut self) {
         self.pipeline.look_at_connection();
+        self.asked.look_at_connection();
+    }
+
+    fn tick(&mut self) {
+        self.look_at_connection();
         let now = clock::now();
         self.sharding.tick(now);
         if self.leading.is_some() {
@@ -349,14 +373,15 @@ impl Shard {
             }
             self.taken(now.min(until));
         }
-        let mut room = LOOKUPS_MAX.saturating_sub(self.lookups.len()).min(BATCH);
+        let mut room = self.later_room().min(BATCH);
         let handed_over = self.leading.as_ref().map(|leading| leading.since);
         while room > 0
             && let Some((run_at, sequence)) = self.later.pop_due(now)
         {
             room -= 1;
             self.later_taken = self.later_taken.max(Some(run_at));
-            self.promote(sequence, handed_over.is_some_and(|since| run_at <= since));
+            self.promote(sequence, handed_over.is_some_and(|since| run_at <= since))
+                .await;
         }
     }
 
@@ -368,6 +393,12 @@ impl Shard {
         let window = WINDOW.saturating_sub(self.pipeline.in_flight());
         let lookups = LOOKUPS_MAX.saturating_sub(self.lookups.len());
         window.min(lookups).min(BATCH)
+    }
+
+    /// How many later jobs may be taken now.
+    fn later_room(&self) -> usize {
+        let under_way = self.asked.in_flight() + self.pipeline.in_flight() + self.lookups.len();
+        LATER_WINDOW.saturating_sub(under_way)
     }
 
     /// When there is something to do next, but for what comes as an event.
@@ -388,7 +419,7 @@ impl Shard {
         {
             wake = wake.min(instant(next));
         }
-        if self.lookups.len() < LOOKUPS_MAX
+        if self.later_room() > 0
             && let Some(next) = self.later.next_due()
         {
             wake = wake.min(instant(next));

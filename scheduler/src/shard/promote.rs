@@ -1,8 +1,15 @@
-//! The way of a later job into the work queue: read, publish, delete.
+//! The way of a later job into the work queue: read, publish, remove.
 //!
-//! A crash between publishing and deleting is healed by looking: the second publish has the same
-//! message id, and where the stream has forgotten it, the job itself or its outcome is found. The same
-//! look keeps a retry away that was held up in a network until its job had ended elsewhere.
+//! Many jobs are on their way at once, but each of them takes one step after the other: what is
+//! published was read a moment ago, so that a job that was cancelled is not, and nothing is removed
+//! before the work queue has confirmed that it holds the job.
+//!
+//! A crash, or a lost answer, between publishing and removing is healed by looking: the second
+//! publish has the same message id and wants an empty subject. Where the work queue has forgotten the
+//! id, after two minutes or its server's restart, it refuses for as long as the job is queued or
+//! runs; and a job that has ended meanwhile is known by its outcome, which is looked for wherever an
+//! earlier publish is possible. The same look keeps a retry away that was held up in a network until
+//! its job had ended elsewhere.
 
 use std::time::Duration;
 
@@ -15,6 +22,8 @@ use tracing::{debug, warn};
 
 use super::{Item, Shard, lookup};
 use crate::delayed;
+use crate::later::access::{Access, Read};
+use crate::requests::Reply;
 
 /// The longest pause before a job that another of its id holds back is looked at again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -38,25 +47,33 @@ pub(crate) struct Promotion {
     nonce: Option<String>,
     attempts_used: u32,
     buffered: bool,
+    /// A read got no answer that can be believed but of the stream's leader, or none at all.
+    of_leader: bool,
 }
 
-/// What a step of a promotion found.
+/// A request to the stream of later jobs that is under way.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// To read the message.
+    Read(Box<Promotion>),
+    /// To remove it.
+    Removal(Box<Promotion>),
+}
+
+/// What a lookup beside the loop found.
 #[derive(Debug)]
 pub(crate) enum Promoted {
-    /// The message, where it is still there and was not published before.
+    /// Whether its message, which was read, is to be published.
     Read(Box<Promotion>, Result<Reading, Error>),
     /// What is in the way in the work queue.
     InTheWay(Box<Promotion>, Result<Way, Error>),
-    /// It is queued, and removed from the later jobs. Where a cancel came in between, whoever
-    /// cancels looks once more in the work queue.
-    Deleted(Box<Promotion>, Result<(), Error>),
+    /// It is queued, and is not among the later jobs any more.
+    Removed(Box<Promotion>, Result<(), Error>),
 }
 
-/// What became of reading a later message.
+/// What is to become of a later message that was read.
 #[derive(Debug)]
 pub(crate) enum Reading {
-    /// It was cancelled or replaced.
-    Gone,
     /// Its job has ended.
     Ended,
     /// The run that it waits for waits itself for a retry.
@@ -90,6 +107,7 @@ impl Promotion {
             nonce: None,
             attempts_used: 0,
             buffered: false,
+            of_leader: false,
         }
     }
 
@@ -149,57 +167,117 @@ impl Promotion {
 
 impl Shard {
     /// Starts with a later job.
-    pub(super) fn promote(&mut self, sequence: u64, ambiguous: bool) {
+    pub(super) async fn promote(&mut self, sequence: u64, ambiguous: bool) {
         if self.promoting.insert(sequence) {
-            self.read(Box::new(Promotion::new(sequence, ambiguous)));
+            self.read(Box::new(Promotion::new(sequence, ambiguous)))
+                .await;
         }
     }
 
-    /// Tries one again: its message may have been cancelled or replaced meanwhile.
-    pub(super) fn read_again(&mut self, promotion: Promotion) {
-        self.read(Box::new(promotion));
+    /// Reads it, for the first time or again: it may have been cancelled or replaced meanwhile.
+    pub(super) async fn read(&mut self, promotion: Box<Promotion>) {
+        let (subject, body) = self.access.read(promotion.sequence, promotion.of_leader);
+        self.asked
+            .send(Asked::Read(promotion), subject, None, body)
+            .await;
     }
 
-    fn read(&mut self, mut promotion: Box<Promotion>) {
+    /// Takes the answer to a request of a promotion.
+    pub(super) async fn later_answered(&mut self, asked: Asked, reply: Reply) {
+        match (asked, reply) {
+            (Asked::Read(mut promotion), Reply::Came(answer)) => {
+                match self.access.read_answer(*answer) {
+                    Read::Found(stored) => self.found(promotion, stored).await,
+                    Read::Absent => self.through(&promotion),
+                    Read::AskLeader if !promotion.of_leader => {
+                        promotion.of_leader = true;
+                        self.read(promotion).await;
+                    }
+                    Read::AskLeader => self.stumbled(promotion, "no answer of the stream's leader"),
+                    Read::Failed(reason) => self.stumbled(promotion, &reason),
+                }
+            }
+            (Asked::Read(mut promotion), Reply::Lost(reason)) => {
+                // Who may not read directly is told so by silence.
+                promotion.of_leader = true;
+                self.stumbled(promotion, &reason);
+            }
+            // Where a cancel came in between, whoever cancels looks once more in the work queue.
+            (Asked::Removal(promotion), Reply::Came(answer)) if Access::is_removed(&answer) => {
+                self.through(&promotion);
+            }
+            (Asked::Removal(promotion), _) => {
+                let client = self.client.clone();
+                self.work(async move {
+                    let removed = lookup::delete(&client, Place::Later, promotion.sequence).await;
+                    Promoted::Removed(promotion, removed.map(drop))
+                });
+            }
+        }
+    }
+
+    /// Goes on with a message that is there: at once, or after a look at what else is known of the
+    /// job where that may be in its way.
+    async fn found(&mut self, mut promotion: Box<Promotion>, stored: Box<StreamMessage>) {
+        promotion.learn(&self.client, &stored);
+        let Some(address) = promotion.address(&self.client) else {
+            // No job's subject: queued all the same, where it is found and told of as malformed.
+            return self.publish(promotion, &stored).await;
+        };
+        let held_up = lookup::was_held_up(&stored);
+        if !(promotion.ambiguous || held_up || promotion.buffered) {
+            return self.publish(promotion, &stored).await;
+        }
         let client = self.client.clone();
         self.work(async move {
-            let reading = read(&client, &mut promotion).await;
+            let reading = look(&client, &mut promotion, &address, stored, held_up).await;
             Promoted::Read(promotion, reading)
         });
     }
 
-    /// Takes the next step of a promotion.
+    async fn publish(&mut self, promotion: Box<Promotion>, stored: &StreamMessage) {
+        let mut message = promotion.message(stored);
+        if trace::is_on()
+            && let Some(address) = promotion.address(&self.client)
+        {
+            trace::publish(Step::Forward, &address, &mut message.headers);
+        }
+        self.pipeline
+            .send(Item::Promotion(promotion), message)
+            .await;
+    }
+
+    /// Takes what a lookup found.
     pub(super) async fn promoted(&mut self, step: Promoted) {
         match step {
             Promoted::Read(promotion, Ok(Reading::Message(stored))) => {
-                let mut message = promotion.message(&stored);
-                if trace::is_on()
-                    && let Some(address) = promotion.address(&self.client)
-                {
-                    trace::publish(Step::Forward, &address, &mut message.headers);
-                }
-                self.pipeline
-                    .send(Item::Promotion(promotion), message)
-                    .await;
+                self.publish(promotion, &stored).await;
             }
-            Promoted::Read(promotion, Ok(Reading::Gone)) => self.through(&promotion),
-            Promoted::Read(promotion, Ok(Reading::Ended)) => self.delete(promotion),
+            Promoted::Read(promotion, Ok(Reading::Ended)) => self.remove(promotion).await,
             Promoted::Read(promotion, Ok(Reading::NotYet)) => self.blocked(promotion, Way::Other),
-            Promoted::InTheWay(promotion, Ok(Way::Same)) => self.delete(promotion),
+            Promoted::InTheWay(promotion, Ok(Way::Same)) => self.remove(promotion).await,
             Promoted::InTheWay(promotion, Ok(way)) => self.blocked(promotion, way),
-            Promoted::Deleted(promotion, Ok(())) => self.through(&promotion),
-            Promoted::Read(promotion, Err(error))
-            | Promoted::InTheWay(promotion, Err(error))
-            | Promoted::Deleted(promotion, Err(error)) => {
+            Promoted::Removed(promotion, Ok(())) => self.through(&promotion),
+            Promoted::Removed(mut promotion, Err(error)) => {
+                // Its job is queued. It may have ended, and the work queue may have forgotten its id,
+                // by the time of the next try.
+                promotion.ambiguous = true;
+                self.stumbled(promotion, &error.to_string());
+            }
+            Promoted::Read(promotion, Err(error)) | Promoted::InTheWay(promotion, Err(error)) => {
                 self.stumbled(promotion, &error.to_string());
             }
         }
     }
 
-    /// Takes the stream's answer to a promotion.
-    pub(super) fn promotion_answered(&mut self, mut promotion: Box<Promotion>, answer: Answer) {
+    /// Takes the work queue's answer to a promotion.
+    pub(super) async fn promotion_answered(
+        &mut self,
+        mut promotion: Box<Promotion>,
+        answer: Answer,
+    ) {
         match answer {
-            Answer::Stored { .. } => self.delete(promotion),
+            Answer::Stored { .. } => self.remove(promotion).await,
             Answer::WrongLast => {
                 let client = self.client.clone();
                 self.work(async move {
@@ -215,12 +293,11 @@ impl Shard {
         }
     }
 
-    fn delete(&mut self, promotion: Box<Promotion>) {
-        let client = self.client.clone();
-        self.work(async move {
-            let deleted = lookup::delete(&client, Place::Later, promotion.sequence).await;
-            Promoted::Deleted(promotion, deleted.map(drop))
-        });
+    async fn remove(&mut self, promotion: Box<Promotion>) {
+        let (subject, body) = self.access.remove(promotion.sequence);
+        self.asked
+            .send(Asked::Removal(promotion), subject, None, body)
+            .await;
     }
 
     fn blocked(&mut self, mut promotion: Box<Promotion>, way: Way) {
@@ -261,20 +338,18 @@ impl Shard {
     }
 }
 
-async fn read(client: &Client, promotion: &mut Promotion) -> Result<Reading, Error> {
-    let Some(stored) = lookup::later_message(client, promotion.sequence).await? else {
-        return Ok(Reading::Gone);
-    };
-    promotion.learn(client, &stored);
-    let Some(address) = promotion.address(client) else {
-        // No job's subject: queued all the same, where it is found and told of as malformed.
-        return Ok(Reading::Message(Box::new(stored)));
-    };
-    // Looked at again after each pause: the job may have ended meanwhile.
-    let held_up = lookup::was_held_up(&stored);
+/// Looks whether a message is to be published now. Done again after each pause: the job may have
+/// ended meanwhile.
+async fn look(
+    client: &Client,
+    promotion: &mut Promotion,
+    address: &Address,
+    stored: Box<StreamMessage>,
+    held_up: bool,
+) -> Result<Reading, Error> {
     if promotion.ambiguous || held_up {
         let (nonce, attempts_used) = (promotion.nonce.as_deref(), promotion.attempts_used);
-        if lookup::has_ended(client, &address, nonce, attempts_used, held_up).await? {
+        if lookup::has_ended(client, address, nonce, attempts_used, held_up).await? {
             return Ok(Reading::Ended);
         }
         promotion.ambiguous = false;
@@ -289,7 +364,7 @@ async fn read(client: &Client, promotion: &mut Promotion) -> Result<Reading, Err
             return Ok(Reading::NotYet);
         }
     }
-    Ok(Reading::Message(Box::new(stored)))
+    Ok(Reading::Message(stored))
 }
 
 async fn in_the_way(client: &Client, promotion: &Promotion) -> Result<Way, Error> {

@@ -33,6 +33,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// 32 MB ahead to a reader of a stream, which is this many small ones.
 pub const SUBSCRIPTION_CAPACITY: usize = 1 << 19;
 
+/// What the subjects of the JetStream API begin with where no domain is named.
+const API_PREFIX: &str = "$JS.API";
+
 /// How many refusals are remembered.
 const REFUSALS_KEPT: usize = 16;
 
@@ -92,6 +95,8 @@ pub struct Connection {
     pub nats: async_nats::Client,
     /// The same with JetStream.
     pub jetstream: jetstream::Context,
+    /// What the subjects of the JetStream API begin with.
+    api_prefix: Arc<str>,
     refusals: Refusals,
     connects: watch::Receiver<u64>,
     /// Keeps `connects` open where no event tells of changes.
@@ -146,9 +151,14 @@ impl Connection {
             Some(domain) => jetstream::with_domain(nats.clone(), domain),
             None => jetstream::new(nats.clone()),
         };
+        let api_prefix = match &settings.jetstream_domain {
+            Some(domain) => format!("$JS.{domain}.API").into(),
+            None => API_PREFIX.into(),
+        };
         let connection = Self {
             nats,
             jetstream,
+            api_prefix,
             refusals,
             connects,
             _unchanged: None,
@@ -167,11 +177,18 @@ impl Connection {
         let (unchanged, connects) = watch::channel(0);
         Self {
             jetstream: jetstream::new(nats.clone()),
+            api_prefix: API_PREFIX.into(),
             nats,
             refusals: Refusals::default(),
             connects,
             _unchanged: Some(Arc::new(unchanged)),
         }
+    }
+
+    /// What the subjects of the JetStream API begin with, for requests that are made without
+    /// [`Connection::jetstream`]. It names the domain where there is one.
+    pub fn api_prefix(&self) -> &str {
+        &self.api_prefix
     }
 
     async fn check_jetstream(&self, servers: &str) -> Result<(), ConnectError> {

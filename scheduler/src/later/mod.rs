@@ -1,6 +1,11 @@
 //! Reads the stream of later jobs, headers only.
 
+pub(crate) mod access;
+
+use std::sync::Arc;
+
 use async_nats::HeaderMap;
+use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
 use repull::client::Client;
 use repull::clock;
@@ -9,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::access::Access;
 use crate::follow::{Sink, Source, follow};
 use crate::shard::Input;
 use crate::sharding::{Share, shard_of};
@@ -16,6 +22,7 @@ use crate::started::Started;
 
 struct LaterSink {
     shards: Vec<mpsc::Sender<Input>>,
+    access: Arc<Access>,
     started: Started,
 }
 
@@ -23,11 +30,17 @@ struct LaterSink {
 pub(crate) async fn watch(
     client: Client,
     shards: Vec<mpsc::Sender<Input>>,
+    access: Arc<Access>,
     started: Started,
     stop: CancellationToken,
 ) {
     let source = source(&client);
-    follow(client, source, LaterSink { shards, started }, stop).await;
+    let sink = LaterSink {
+        shards,
+        access,
+        started,
+    };
+    follow(client, source, sink, stop).await;
 }
 
 fn source(client: &Client) -> Source {
@@ -49,6 +62,10 @@ impl Sink for LaterSink {
         let _ = self.shards[usize::from(shard)]
             .send(Input::Later(run_at, sequence))
             .await;
+    }
+
+    fn looked_at(&mut self, info: &Info) {
+        self.access.look(info);
     }
 
     async fn caught_up(&mut self) {

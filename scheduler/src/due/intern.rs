@@ -14,6 +14,8 @@ const SWEEP_FIRST: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Interner<T> {
     values: HashMap<u64, Weak<T>>,
+    /// The copy that was given out last: often the next one as well, and found without a text.
+    recent: Weak<T>,
     hasher: RandomState,
     sweep_at: usize,
 }
@@ -22,6 +24,7 @@ impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self {
             values: HashMap::new(),
+            recent: Weak::new(),
             hasher: RandomState::new(),
             sweep_at: SWEEP_FIRST,
         }
@@ -29,9 +32,21 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: PartialEq> Interner<T> {
-    /// The copy of `value`, which `text` says as well; made where there is none.
-    pub(super) fn share(&mut self, text: &str, value: T) -> Arc<T> {
-        let hash = self.hasher.hash_one(text);
+    /// The copy of `value`, which the text that `tell` makes of it says as well; made where there is
+    /// none.
+    pub(super) fn share(&mut self, value: T, tell: impl FnOnce(&T) -> String) -> Arc<T> {
+        if let Some(recent) = self.recent.upgrade()
+            && *recent == value
+        {
+            return recent;
+        }
+        let shared = self.look_up(value, tell);
+        self.recent = Arc::downgrade(&shared);
+        shared
+    }
+
+    fn look_up(&mut self, value: T, tell: impl FnOnce(&T) -> String) -> Arc<T> {
+        let hash = self.hasher.hash_one(tell(&value));
         if let Some(shared) = self.values.get(&hash).and_then(Weak::upgrade) {
             // Two texts of one hash are rare, and then one of them goes without sharing.
             return if *shared == value {
@@ -57,12 +72,14 @@ mod tests {
     #[test]
     fn equal_values_are_one_and_unused_ones_are_forgotten() {
         let mut interner = Interner::default();
-        let first = interner.share("1", 1);
-        assert!(Arc::ptr_eq(&first, &interner.share("1", 1)));
+        let tell = |number: &usize| number.to_string();
+        let first = interner.share(1, tell);
+        let recent = interner.share(1, |_| unreachable!("it was the last one"));
+        assert!(Arc::ptr_eq(&first, &recent));
         for number in 0..10 * SWEEP_FIRST {
-            interner.share(&number.to_string(), number);
+            interner.share(number, tell);
         }
         assert!(interner.values.len() <= SWEEP_FIRST);
-        assert!(Arc::ptr_eq(&first, &interner.share("1", 1)));
+        assert!(Arc::ptr_eq(&first, &interner.share(1, tell)));
     }
 }

@@ -70,8 +70,9 @@ impl Planner {
             args => args.to_string().into_bytes(),
         };
         let ends = last_run(&schedule.trigger, active_from, schedule.max_runs);
-        let text = serde_json::to_string(&schedule.trigger).unwrap_or_default();
-        let trigger = self.triggers.share(&text, schedule.trigger);
+        let trigger = self.triggers.share(schedule.trigger, |trigger| {
+            serde_json::to_string(trigger).unwrap_or_default()
+        });
         let kind = Kind {
             coalesce: schedule.coalesce,
             misfire_grace: schedule
@@ -81,7 +82,7 @@ impl Planner {
             jitter: schedule.jitter,
             job: schedule.job,
         };
-        let kind = self.kinds.share(&format!("{kind:?}"), kind);
+        let kind = self.kinds.share(kind, |kind| format!("{kind:?}"));
         Slot {
             id: schedule.id,
             trigger,

@@ -101,7 +101,8 @@ impl ServedLane {
     fn new(client: &Client, lane: Lane, weight: u32) -> Self {
         let name = lane.to_string();
         let stream = Place::Jobs.stream(client.namespace());
-        let next_subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into();
+        let api = client.connection().api_prefix();
+        let next_subject = format!("{api}.CONSUMER.MSG.NEXT.{stream}.{name}").into();
         let every = Place::Jobs.lane_wildcard(client.namespace(), &lane);
         Self {
             lane,

@@ -160,6 +160,13 @@ impl NatsServer {
         }
     }
 
+    /// Kills it, as a fault does, and starts it again on the same port and data.
+    pub(crate) async fn killed_and_started_again(self) -> anyhow::Result<Self> {
+        let (program, folder, port) = (self.program.clone(), self.folder.clone(), self.port);
+        drop(self);
+        Self::start(program, folder, Port::Exactly(port)).await
+    }
+
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let number = self.child.id().and_then(|id| i32::try_from(id).ok());

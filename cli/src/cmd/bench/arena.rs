@@ -10,15 +10,15 @@ use repull::connect::{ConnectArgs, Settings};
 use repull::id::{JobId, Lane, Namespace, QueueName};
 use repull::job::Job;
 use repull::topology::{Layout, Topology};
-use repull_worker::{Output, Shutdown, SlotMonitor, Worker};
+use repull::wire::Place;
+use repull_worker::{Worker, WorkerBuilder, WorkerConfig};
 
+use super::usage::Usage;
+use super::work::{Durations, TASK};
 use crate::nats_server::NatsServer;
 
-/// The unit of processor times in `/proc`: fixed for programs at 100 on all of Linux's common platforms.
-const TICKS_PER_SECOND: u64 = 100;
-
 /// How the arena is laid out.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 pub(crate) struct ArenaArgs {
     /// Keep the streams in memory instead of in files
     #[arg(long)]
@@ -44,6 +44,15 @@ pub(crate) struct Arena {
 
 impl Arena {
     pub(crate) async fn open(args: &ArenaArgs, connect: &ConnectArgs) -> anyhow::Result<Self> {
+        Self::open_with(args, connect, Layout::default()).await
+    }
+
+    /// Opens one whose streams are made like this, but for what the arguments say.
+    pub(crate) async fn open_with(
+        args: &ArenaArgs,
+        connect: &ConnectArgs,
+        layout: Layout,
+    ) -> anyhow::Result<Self> {
         let (mut settings, server) = if args.given_server {
             (connect.resolve()?, None)
         } else {
@@ -57,8 +66,8 @@ impl Arena {
         let client = Client::connect_as(&settings, "repull-bench").await?;
         let layout = Layout {
             in_memory: args.memory,
-            replicas: args.replicas,
-            ..Layout::default()
+            replicas: args.replicas.max(1),
+            ..layout
         };
         let topology = client.ensure_topology(&layout).await?;
         let server_version = client.nats().server_info().version;
@@ -71,21 +80,23 @@ impl Arena {
         })
     }
 
-    /// Processor time that the arena's own server has used so far; none for a given server, and where
-    /// the system does not tell in the way of Linux.
-    pub(crate) fn server_time(&self) -> Option<Duration> {
-        let pid = self.server.as_ref()?.pid()?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // After the name in brackets: user and system time, 11 and 12 fields on, see proc_pid_stat(5).
-        let (_, fields) = stat.rsplit_once(") ")?;
-        let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
-        let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-        Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+    /// What the arena's own server has used so far; none for a given server, and where the system does
+    /// not tell.
+    pub(crate) fn server_usage(&self) -> Option<Usage> {
+        Usage::of(self.server.as_ref()?.pid()?)
     }
 
     /// Processor time that the server has used since then.
-    pub(crate) fn server_time_since(&self, then: Option<Duration>) -> Option<Duration> {
-        Some(self.server_time()?.saturating_sub(then?))
+    pub(crate) fn server_time_since(&self, then: Option<Usage>) -> Option<Duration> {
+        Some(self.server_usage()?.cpu.saturating_sub(then?.cpu))
+    }
+
+    /// Kills the arena's own server and starts it again on the same store and port.
+    pub(crate) async fn restart_server(&mut self) -> anyhow::Result<()> {
+        let server = self.server.take();
+        let server = server.context("only a server of its own can be killed")?;
+        self.server = Some(server.killed_and_started_again().await?);
+        Ok(())
     }
 
     /// Removes the arena's streams from a server that stays.
@@ -117,15 +128,22 @@ impl Arena {
         Ok(queue)
     }
 
-    /// A job of the measurement.
-    pub(crate) fn job(
+    /// The jobs of a round, numbered from 0.
+    pub(crate) fn jobs(
         queue: &QueueName,
-        task: &str,
-        payload: &bytes::Bytes,
-    ) -> anyhow::Result<Job> {
+        jobs: usize,
+        durations: &Durations,
+        bytes: usize,
+    ) -> anyhow::Result<Vec<Job>> {
+        let job = |number: usize| Self::job(queue, TASK, durations.of(number as u64).args(bytes));
+        (0..jobs).map(job).collect()
+    }
+
+    /// One job.
+    pub(crate) fn job(queue: &QueueName, task: &str, args: bytes::Bytes) -> anyhow::Result<Job> {
         let mut job = Job::new(task.parse()?).on(queue.clone());
         job.id = JobId::generate();
-        job.args = payload.clone();
+        job.args = args;
         Ok(job)
     }
 
@@ -134,48 +152,28 @@ impl Arena {
         let enqueued = self.client.enqueue_many(futures_util::stream::iter(jobs));
         Ok(Box::pin(enqueued.try_fold(0, |count, _| std::future::ready(Ok(count + 1)))).await?)
     }
-}
 
-/// A worker that runs beside the measurement.
-pub(crate) struct Running {
-    pub(crate) monitor: SlotMonitor,
-    shutdown: Shutdown,
-    task: tokio::task::JoinHandle<Result<(), repull_worker::Error>>,
-}
-
-impl Running {
-    pub(crate) fn start(worker: Worker) -> Self {
-        let (monitor, shutdown) = (worker.monitor(), Shutdown::new());
-        let task = tokio::spawn(worker.run(shutdown.clone()));
-        Self {
-            monitor,
-            shutdown,
-            task,
-        }
+    /// How many messages wait in a stream.
+    pub(crate) async fn waiting(&self, place: Place) -> anyhow::Result<u64> {
+        let name = place.stream(self.client.namespace());
+        let stream = self.client.stream_handle(&name).await?;
+        Ok(stream.get_info().await?.state.messages)
     }
 
-    /// Waits until `count` jobs have been run and every ack is confirmed.
-    pub(crate) async fn worked_off(&self, count: u64) -> anyhow::Result<()> {
-        loop {
-            let stats = self.monitor.read();
-            if stats.started >= count && stats.running == 0 && stats.settling == 0 {
-                return Ok(());
-            }
-            anyhow::ensure!(
-                !self.task.is_finished(),
-                "the worker ended in the middle of the measurement"
-            );
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
+    /// Empties a stream.
+    pub(crate) async fn clear(&self, place: Place) -> anyhow::Result<()> {
+        let name = place.stream(self.client.namespace());
+        self.client.stream_handle(&name).await?.purge().await?;
+        Ok(())
     }
 
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        self.shutdown.drain();
-        Ok(self.task.await??)
+    /// A worker over a connection of its own, without queues and handlers.
+    pub(crate) async fn worker(&self, slots: u32, results: bool) -> anyhow::Result<WorkerBuilder> {
+        let config = WorkerConfig {
+            results_default: results,
+            ..WorkerConfig::default()
+        };
+        let builder = Worker::builder(self.connect().await?);
+        Ok(builder.config(config).slots(slots))
     }
-}
-
-/// What a handler that does nothing returns.
-pub(crate) fn nothing() -> Output {
-    Output::from(bytes::Bytes::new())
 }

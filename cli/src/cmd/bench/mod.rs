@@ -5,18 +5,29 @@
 //! ratio is what the software costs; the figures alone say more about the machine.
 
 mod arena;
+mod fleet;
 mod jobs;
+mod latencies;
 mod latency;
+mod pacer;
+mod part;
+mod progress;
 mod raw;
+mod recovery;
 mod report;
+mod rounds;
 mod schedules;
+mod steady;
+mod usage;
 mod utilisation;
+mod work;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use arena::ArenaArgs;
+use rounds::Rounds;
 
 /// The options of `repull bench`.
 #[derive(Args, Debug)]
@@ -30,12 +41,19 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Enqueue many jobs that do nothing, then work them off
     Jobs(jobs::JobsArgs),
-    /// Time from enqueueing one job to the start of its handler, on an idle worker
+    /// Time from enqueueing one job to the start of its handler, on an idle or a loaded worker
     Latency(latency::LatencyArgs),
+    /// How long work stands still when a worker, the server or the scheduler is killed
+    Recovery(recovery::RecoveryArgs),
     /// How late schedules fire, how fast they catch up, and what a million of them costs
     Schedules(schedules::SchedulesArgs),
+    /// Time from a job's moment to the start of its handler, at a rate that is kept up
+    Steady(steady::SteadyArgs),
     /// How busy slots are kept by jobs that take a while
     Utilisation(utilisation::UtilisationArgs),
+    /// A worker's process of a measurement, started by it
+    #[command(hide = true)]
+    Part(part::PartArgs),
 }
 
 /// Options of every measurement.
@@ -49,9 +67,15 @@ struct Common {
     /// Rounds before those that are counted
     #[arg(long, default_value_t = 1)]
     warmup: u32,
-    /// Print the raw numbers of every round as JSON
+    /// Print the raw numbers of every round as JSON, and no progress
     #[arg(long)]
     json: bool,
+}
+
+impl Common {
+    fn rounds(&self) -> Rounds {
+        Rounds::new(self.rounds, self.warmup)
+    }
 }
 
 /// Runs the measurement.
@@ -60,10 +84,13 @@ pub(crate) async fn run(
     connect: &repull::connect::ConnectArgs,
 ) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::Jobs(args) => jobs::run(args, connect).await?,
-        What::Latency(args) => latency::run(args, connect).await?,
+        What::Jobs(args) => Box::pin(jobs::run(args, connect)).await?,
+        What::Latency(args) => Box::pin(latency::run(args, connect)).await?,
+        What::Recovery(args) => Box::pin(recovery::run(args, connect)).await?,
         What::Schedules(args) => Box::pin(schedules::run(args, connect)).await?,
-        What::Utilisation(args) => utilisation::run(args, connect).await?,
+        What::Steady(args) => Box::pin(steady::run(args, connect)).await?,
+        What::Utilisation(args) => Box::pin(utilisation::run(args, connect)).await?,
+        What::Part(args) => Box::pin(part::run(args, connect)).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,13 +2,17 @@
 //!
 //! The consuming loop is the fastest that keeps the same promises: a pull for as many jobs as there
 //! are free slots, coalesced per turn; a task per job, since jobs run side by side; an ack per job of
-//! which the last of each turn is confirmed; optionally an outcome that is stored before the ack.
+//! which the last of each turn is confirmed; optionally an outcome that is stored before the ack. After
+//! a reconnect, of which the client library tells, it asks anew for all its free slots; that is all it
+//! knows of faults.
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client as Nats, HeaderMap, Message, Subject};
+use async_nats::connection::State;
+use async_nats::{Client as Nats, HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use repull::client::{Client, PIPELINE_WINDOW};
@@ -18,31 +22,37 @@ use tokio::sync::mpsc;
 
 /// Publishes the jobs pipelined, with the headers that Repull gives them; all confirmed.
 pub(crate) async fn publish(client: &Client, jobs: Vec<Job>) -> anyhow::Result<usize> {
-    let jetstream = client.jetstream();
-    let namespace = client.namespace();
-    let stored = stream::iter(jobs).map(|mut job| async move {
-        job.enqueued_at = Some(repull::clock::now());
-        let nonce = job.id.to_string();
-        job.nonce = Some(nonce.clone());
-        let mut headers = wire::encode_headers(&job);
-        headers.insert("Nats-Msg-Id", nonce);
-        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
-        let address = Address {
-            lane: job.lane(),
-            task: job.task.clone(),
-            id: job.id.clone(),
-        };
-        let subject = address.subject(namespace, Place::Jobs);
-        jetstream
-            .publish_with_headers(subject, headers, job.args)
-            .await?
-            .await
-    });
-    Ok(stored
+    stream::iter(jobs)
+        .map(|job| publish_one(client, job))
         .buffer_unordered(PIPELINE_WINDOW)
-        .try_fold(0, |count, _| std::future::ready(Ok(count + 1)))
-        .await?)
+        .try_fold(0, |count, ()| std::future::ready(Ok(count + 1)))
+        .await
 }
+
+/// Publishes one job, confirmed.
+pub(crate) async fn publish_one(client: &Client, mut job: Job) -> anyhow::Result<()> {
+    job.enqueued_at = Some(repull::clock::now());
+    let nonce = job.id.to_string();
+    job.nonce = Some(nonce.clone());
+    let mut headers = wire::encode_headers(&job);
+    headers.insert("Nats-Msg-Id", nonce);
+    headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+    let address = Address {
+        lane: job.lane(),
+        task: job.task.clone(),
+        id: job.id.clone(),
+    };
+    let subject = address.subject(client.namespace(), Place::Jobs);
+    let stored = client
+        .jetstream()
+        .publish_with_headers(subject, headers, job.args)
+        .await?;
+    stored.await?;
+    Ok(())
+}
+
+/// How long the loop waits where nobody answers a pull.
+const UNANSWERED_PAUSE: Duration = Duration::from_millis(20);
 
 struct Loop<'a> {
     nats: Nats,
@@ -57,6 +67,8 @@ struct Loop<'a> {
     /// Jobs that are acked, by the batch that confirms them.
     unconfirmed: HashMap<u64, usize>,
     confirmed: usize,
+    /// Times the connection was made.
+    connects: u64,
     results: bool,
     /// Acks that wait for their outcome to be stored.
     storing: HashMap<u64, Subject>,
@@ -83,8 +95,11 @@ where
     let mut arrivals = nats.subscribe(format!("{inbox}.>")).await?;
     let stream = Place::Jobs.stream(client.namespace());
     let (sender, mut done) = mpsc::unbounded_channel::<(Subject, Subject)>();
+    let mut changes = client.connection().changes();
+    let connects = nats.statistics().connects.load(Ordering::Relaxed);
     let mut state = Loop {
         nats,
+        connects,
         client,
         next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"),
         inbox,
@@ -114,6 +129,7 @@ where
                 }
             }
             _ = done.recv_many(&mut ended, 1024) => {}
+            Ok(()) = changes.changed() => state.on_connection_change(),
         }
         while let Ok(more) = done.try_recv() {
             ended.push(more);
@@ -129,7 +145,7 @@ where
 
 impl Loop<'_> {
     async fn pull(&mut self) -> anyhow::Result<()> {
-        let free = self.slots - self.running - self.promised;
+        let free = self.slots.saturating_sub(self.running + self.promised);
         if free == 0 {
             return Ok(());
         }
@@ -142,6 +158,33 @@ impl Loop<'_> {
             .await?;
         self.promised += free;
         Ok(())
+    }
+
+    /// The pulls of a connection that is gone are gone as well.
+    fn on_connection_change(&mut self) {
+        let connects = self.nats.statistics().connects.load(Ordering::Relaxed);
+        if connects > self.connects && self.nats.connection_state() == State::Connected {
+            self.connects = connects;
+            self.promised = 0;
+        }
+    }
+
+    /// A pull was answered by something else than a job.
+    async fn on_pull_status(&mut self, message: &Message) {
+        match message.status {
+            Some(StatusCode::IDLE_HEARTBEAT) | None => {}
+            Some(StatusCode::NO_RESPONDERS) => {
+                tokio::time::sleep(UNANSWERED_PAUSE).await;
+                self.promised = 0;
+            }
+            Some(_) => {
+                let headers = message.headers.as_ref();
+                let unused = headers
+                    .and_then(|headers| headers.get("Nats-Pending-Messages"))
+                    .and_then(|count| count.as_str().parse::<u32>().ok());
+                self.promised = self.promised.saturating_sub(unused.unwrap_or(0));
+            }
+        }
     }
 
     async fn on_message<W, F>(
@@ -165,6 +208,7 @@ impl Loop<'_> {
                     self.confirmed += self.unconfirmed.remove(&batch).unwrap_or(0);
                 }
                 (Some("r"), Some(stored)) => self.acks.extend(self.storing.remove(&stored)),
+                (Some("p"), _) => self.on_pull_status(&message).await,
                 _ => {}
             }
             return Ok(());

@@ -1,6 +1,10 @@
-//! Figures of several rounds: median, spread, and the ratio to the raw loop round by round.
+//! Figures of several rounds: median, spread, and the ratio round by round to what they are held
+//! against.
 
 use serde::Serialize;
+
+/// What a figure is held against unless it says otherwise.
+const RAW_LOOP: &str = "raw loop";
 
 /// One measured figure over all counted rounds.
 #[derive(Debug, Clone, Serialize)]
@@ -9,7 +13,9 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     /// Repull's value in each round.
     pub(crate) repull: Vec<f64>,
-    /// The raw loop's in the same rounds.
+    /// What `raw` is.
+    pub(crate) against: String,
+    /// The other side's in the same rounds.
     pub(crate) raw: Vec<f64>,
 }
 
@@ -19,8 +25,26 @@ impl Figure {
             name: name.into(),
             unit,
             repull: Vec::new(),
+            against: RAW_LOOP.to_owned(),
             raw: Vec::new(),
         }
+    }
+
+    /// The same, held against something else than the raw loop.
+    pub(crate) fn against(mut self, what: impl Into<String>) -> Self {
+        self.against = what.into();
+        self
+    }
+
+    /// The same with these values; one side may have none.
+    pub(crate) fn of(
+        mut self,
+        repull: impl IntoIterator<Item = f64>,
+        raw: impl IntoIterator<Item = f64>,
+    ) -> Self {
+        self.repull.extend(repull);
+        self.raw.extend(raw);
+        self
     }
 
     pub(crate) fn push(&mut self, repull: f64, raw: f64) {
@@ -28,12 +52,17 @@ impl Figure {
         self.raw.push(raw);
     }
 
-    /// Repull over raw, round by round.
+    fn is_empty(&self) -> bool {
+        self.repull.is_empty() && self.raw.is_empty()
+    }
+
+    /// Repull over raw, round by round; none of a round in which the other side has nothing.
     fn ratios(&self) -> Vec<f64> {
         self.repull
             .iter()
             .zip(&self.raw)
             .map(|(repull, raw)| repull / raw)
+            .filter(|ratio| ratio.is_finite())
             .collect()
     }
 }
@@ -58,6 +87,13 @@ impl Report {
         }
     }
 
+    /// Adds a figure; one without any value is left out.
+    pub(crate) fn add(&mut self, figure: Figure) {
+        if !figure.is_empty() {
+            self.figures.push(figure);
+        }
+    }
+
     pub(crate) fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
             println!("{}", serde_json::to_string(self)?);
@@ -68,19 +104,32 @@ impl Report {
             "nats-server {}, {} cores; medians (least to most)",
             self.server, self.cores
         );
-        println!();
-        println!(
-            "{:<34} {:>26} {:>26} {:>22}",
-            "", "repull", "raw loop", "ratio"
-        );
-        for figure in &self.figures {
-            let name = format!("{}, {}", figure.name, figure.unit);
-            let ratio = spread(&figure.ratios(), 3);
+        let title = |figure: &Figure| format!("{}, {}", figure.name, figure.unit);
+        let width = self
+            .figures
+            .iter()
+            .map(|figure| title(figure).chars().count())
+            .max()
+            .unwrap_or_default();
+        for same in self
+            .figures
+            .chunk_by(|one, next| one.against == next.against)
+        {
+            let against = same.first().map_or(RAW_LOOP, |figure| &figure.against);
+            println!();
             println!(
-                "{name:<34} {:>26} {:>26} {ratio:>22}",
-                spread(&figure.repull, 0),
-                spread(&figure.raw, 0)
+                "{:<width$} {:>26} {against:>26} {:>22}",
+                "", "repull", "ratio"
             );
+            for figure in same {
+                println!(
+                    "{:<width$} {:>26} {:>26} {:>22}",
+                    title(figure),
+                    spread(&figure.repull, 0),
+                    spread(&figure.raw, 0),
+                    spread(&figure.ratios(), 3)
+                );
+            }
         }
         Ok(())
     }
@@ -119,5 +168,12 @@ mod tests {
     fn the_median_is_the_middle() {
         assert!((median(&[1.0, 2.0, 9.0]) - 2.0).abs() < 1e-9);
         assert!((median(&[1.0, 2.0, 4.0, 9.0]) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_figure_of_one_side_has_no_ratio() {
+        let figure = Figure::new("work off", "jobs/s").of([1.0, 2.0], []);
+        assert_eq!(spread(&figure.repull, 0), "1.500 (1.000-2.000)");
+        assert_eq!(spread(&figure.ratios(), 3), "-");
     }
 }

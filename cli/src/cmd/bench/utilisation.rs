@@ -1,17 +1,20 @@
 //! `repull bench utilisation`: how busy slots are kept by jobs that take a while.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use repull::connect::ConnectArgs;
 use repull::id::QueueName;
-use repull::job::Job;
-use repull_worker::{Context, Worker, WorkerConfig};
+use repull_worker::Context;
 
 use super::Common;
-use super::arena::{Arena, Running, nothing};
+use super::arena::Arena;
+use super::fleet::{self, Running};
+use super::latencies::Percentiles;
 use super::raw;
 use super::report::{Figure, Report};
+use super::work::{Durations, TASK, Tally, Work, WorkArgs, nothing};
 
 /// Options of `repull bench utilisation`.
 #[derive(Args, Debug, Clone)]
@@ -27,116 +30,135 @@ pub(crate) struct UtilisationArgs {
     /// How long a job takes
     #[arg(long, default_value = "10ms", value_parser = humantime::parse_duration)]
     work: Duration,
-    /// How long each `--long-every`th job takes
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
-    long_work: Duration,
-    /// Which jobs are long; none by default
-    #[arg(long)]
-    long_every: Option<usize>,
+    #[command(flatten)]
+    long: WorkArgs,
+}
+
+/// Who works the jobs off.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Repull,
+    Raw,
+}
+
+/// What one side of a round came to.
+struct Measured {
+    makespan: Duration,
+    tally: Arc<Tally>,
 }
 
 pub(crate) async fn run(args: UtilisationArgs, connect: &ConnectArgs) -> anyhow::Result<()> {
     let arena = Arena::open(&args.common.arena, connect).await?;
-    let long = args.long_every.map_or(String::new(), |every| {
-        format!(", each {every}th of {:?}", args.long_work)
-    });
+    let durations = Durations::new(args.work, &args.long);
+    let bench = Bench {
+        arena,
+        durations,
+        args,
+    };
+    let Bench { args, .. } = &bench;
     let what = format!(
-        "{} jobs of {:?}{long}, {} slots, {} rounds",
-        args.jobs, args.work, args.slots, args.common.rounds
+        "{} {durations}, {} slots, {} rounds",
+        args.jobs, args.slots, args.common.rounds
     );
-    let mut report = Report::new(what, &arena.server_version);
+    let rounds = args.common.rounds();
+    let progress = rounds.progress(2, args.common.json);
     let mut makespan = Figure::new("makespan", "s");
     let mut busy = Figure::new("busy slots", "of 1");
-    for round in 0..args.common.warmup + args.common.rounds {
-        let repull = repull_round(&arena, &args, round).await?;
-        let raw = raw_round(&arena, &args, round).await?;
-        if round >= args.common.warmup {
-            makespan.push(repull.0, raw.0);
-            busy.push(repull.1, raw.1);
+    let mut refill = Percentiles::new("free slot to next start", Percentiles::SHORT);
+    for round in rounds.each() {
+        let mut sides: [Option<Measured>; 2] = [None, None];
+        for side in round.order(&[Side::Repull, Side::Raw]) {
+            progress.begin(format!("{round}: {side:?}"));
+            sides[side as usize] = Some(bench.measure(side, round.number).await?);
+            progress.done();
+        }
+        let [Some(repull), Some(raw)] = sides else {
+            continue;
+        };
+        progress.note(format_args!(
+            "{round}: makespan {:?} and {:?} (repull and raw)",
+            repull.makespan, raw.makespan
+        ));
+        if round.counts {
+            makespan.push(repull.makespan.as_secs_f64(), raw.makespan.as_secs_f64());
+            busy.push(bench.busy(repull.makespan), bench.busy(raw.makespan));
+            refill.push(&repull.tally.refills, &raw.tally.refills);
         }
     }
-    report.figures = vec![makespan, busy];
-    arena.close().await;
-    report.print(args.common.json)
+    drop(progress);
+    let mut report = Report::new(what, &bench.arena.server_version);
+    report.add(makespan);
+    report.add(busy);
+    refill.into_figures().for_each(|figure| report.add(figure));
+    let json = args.common.json;
+    bench.arena.close().await;
+    report.print(json)
 }
 
-/// The jobs; how long each takes is its arguments, in milliseconds.
-fn jobs(args: &UtilisationArgs, queue: &QueueName) -> anyhow::Result<Vec<Job>> {
-    let of = |index: usize| match args.long_every {
-        Some(every) if index.is_multiple_of(every) => args.long_work,
-        _ => args.work,
-    };
-    (0..args.jobs)
-        .map(|index| Arena::job(queue, "sleep", &of(index).as_micros().to_string().into()))
-        .collect()
+struct Bench {
+    arena: Arena,
+    durations: Durations,
+    args: UtilisationArgs,
 }
 
-fn work_of(body: &[u8]) -> Duration {
-    let micros = std::str::from_utf8(body)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
-    Duration::from_micros(micros)
-}
+impl Bench {
+    /// The share of slot time that was work, were each job as long as it says.
+    fn busy(&self, makespan: Duration) -> f64 {
+        let work = self.durations.sum(self.args.jobs as u64);
+        work.as_secs_f64() / (makespan.as_secs_f64() * f64::from(self.args.slots))
+    }
 
-/// The share of slot time that was work, were each job as long as it says.
-fn share(args: &UtilisationArgs, makespan: Duration) -> f64 {
-    let long = args
-        .long_every
-        .map_or(0, |every| args.jobs.div_ceil(every.max(1)));
-    let work = args.work * u32::try_from(args.jobs - long).unwrap_or(u32::MAX)
-        + args.long_work * u32::try_from(long).unwrap_or(u32::MAX);
-    work.as_secs_f64() / (makespan.as_secs_f64() * f64::from(args.slots))
-}
+    async fn measure(&self, side: Side, round: u32) -> anyhow::Result<Measured> {
+        let queue = self.arena.queue(&format!("{side:?}-{round}")).await?;
+        let jobs = Arena::jobs(&queue, self.args.jobs, &self.durations, 0)?;
+        self.arena.enqueue(jobs).await?;
+        match side {
+            Side::Repull => self.repull(&queue).await,
+            Side::Raw => self.raw(&queue).await,
+        }
+    }
 
-async fn repull_round(
-    arena: &Arena,
-    args: &UtilisationArgs,
-    round: u32,
-) -> anyhow::Result<(f64, f64)> {
-    let queue = arena.queue(&format!("repull-{round}")).await?;
-    arena.enqueue(jobs(args, &queue)?).await?;
-    let first = std::sync::Arc::new(std::sync::OnceLock::new());
-    let worker = Worker::builder(arena.connect().await?)
-        .config(WorkerConfig {
-            results_default: false,
-            ..WorkerConfig::default()
-        })
-        .queue(queue.as_str())
-        .slots(args.slots)
-        .task_raw("sleep", {
-            let first = first.clone();
-            move |_: Context, body: bytes::Bytes| {
-                first.get_or_init(Instant::now);
-                async move {
-                    tokio::time::sleep(work_of(&body)).await;
-                    Ok(nothing())
-                }
+    async fn repull(&self, queue: &QueueName) -> anyhow::Result<Measured> {
+        let tally = Tally::new()?;
+        let noted = tally.clone();
+        let builder = self.arena.worker(self.args.slots, false).await?;
+        let builder = builder.queue(queue.as_str());
+        let worker = builder.task_raw(TASK, move |_: Context, body: bytes::Bytes| {
+            let tally = noted.clone();
+            async move {
+                work(&body, &tally).await;
+                nothing()
             }
-        })
-        .build()?;
-    let running = Running::start(worker);
-    running.worked_off(args.jobs as u64).await?;
-    let makespan = first.get().map_or_else(Default::default, Instant::elapsed);
-    running.stop().await?;
-    Ok((makespan.as_secs_f64(), share(args, makespan)))
+        });
+        let running = [Running::start(worker.build()?)];
+        fleet::worked_off(&running, self.args.jobs as u64).await?;
+        let makespan = tally.since_first();
+        fleet::stop(running.into()).await?;
+        Ok(Measured { makespan, tally })
+    }
+
+    async fn raw(&self, queue: &QueueName) -> anyhow::Result<Measured> {
+        let tally = Tally::new()?;
+        let noted = tally.clone();
+        let client = self.arena.connect().await?;
+        let (queue, slots, count) = (queue.to_string(), self.args.slots, self.args.jobs);
+        let consumed = tokio::spawn(async move {
+            let work = move |message: async_nats::Message| {
+                let tally = noted.clone();
+                async move { work(&message.payload, &tally).await }
+            };
+            raw::consume(&client, &queue, slots, count, false, work).await
+        });
+        let makespan = consumed.await??;
+        Ok(Measured { makespan, tally })
+    }
 }
 
-async fn raw_round(
-    arena: &Arena,
-    args: &UtilisationArgs,
-    round: u32,
-) -> anyhow::Result<(f64, f64)> {
-    let queue = arena.queue(&format!("raw-{round}")).await?;
-    arena.enqueue(jobs(args, &queue)?).await?;
-    let client = arena.connect().await?;
-    let (slots, count) = (args.slots, args.jobs);
-    let consumed = tokio::spawn(async move {
-        let work = |message: async_nats::Message| async move {
-            tokio::time::sleep(work_of(&message.payload)).await;
-        };
-        raw::consume(&client, queue.as_str(), slots, count, false, work).await
-    });
-    let consumed = consumed.await??;
-    Ok((consumed.as_secs_f64(), share(args, consumed)))
+/// What the handlers of both sides do.
+async fn work(args: &[u8], tally: &Tally) {
+    tally.started();
+    if let Some(work) = Work::read(args) {
+        work.done().await;
+    }
+    tally.ended();
 }

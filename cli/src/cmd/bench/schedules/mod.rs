@@ -5,8 +5,8 @@
 //! fire, so it counts everything on the way. Rates of catching up are taken from the same stamps, of
 //! the scheduler and of a raw pipelined publish of the same messages in the same round.
 
-mod process;
-mod store;
+pub(crate) mod process;
+pub(crate) mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::Args;
 use repull::connect::ConnectArgs;
+use repull::wire::Place;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -33,6 +34,9 @@ const LEAD: TimeDelta = TimeDelta::seconds(2);
 
 /// How long all fires of a measurement may take to be stored.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The lease of its scheduler: longer than it is frozen for, to see it catch up by itself.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// Options of `repull bench schedules`.
 #[derive(Args, Debug, Clone)]
@@ -128,7 +132,8 @@ impl Bench {
     }
 
     async fn start(&self) -> anyhow::Result<SchedulerProcess> {
-        SchedulerProcess::start(self.args.scheduler.clone(), &self.arena.settings).await
+        let program = self.args.scheduler.clone();
+        SchedulerProcess::start(program, &self.arena.settings, LEASE).await
     }
 
     fn name(&mut self, what: &str) -> String {
@@ -193,7 +198,7 @@ impl Bench {
     async fn stored(&self, queue: &str, jobs: usize) -> anyhow::Result<Vec<Stored>> {
         let waited = tokio::time::timeout(PATIENCE, async {
             // A server that is busy storing may be late to answer.
-            while !matches!(store::jobs(&self.arena.client).await, Ok(there) if there >= jobs as u64)
+            while !matches!(self.arena.waiting(Place::Jobs).await, Ok(there) if there >= jobs as u64)
             {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -209,7 +214,7 @@ impl Bench {
             "queue `{queue}` has {} jobs, expected {jobs}",
             stored.len()
         );
-        store::clear_jobs(&self.arena.client).await?;
+        self.arena.clear(Place::Jobs).await?;
         Ok(stored)
     }
 
@@ -256,7 +261,10 @@ impl Bench {
         let cpu = before
             .zip(scheduler.usage())
             .map(|(before, after)| after.cpu - before.cpu);
-        Ok((rate(&stored), cpu.map(|cpu| cpu * 1e6 / fires as f64)))
+        Ok((
+            rate(&stored),
+            cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / fires as f64),
+        ))
     }
 
     async fn publish_raw(&mut self) -> anyhow::Result<f64> {

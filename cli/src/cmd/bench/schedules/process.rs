@@ -11,39 +11,41 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::super::usage::Usage;
+
 /// How often the process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long a start may take, and how long a scheduler may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// In which the system counts processor time, on every architecture that we know.
-const TICKS_PER_SECOND: f64 = 100.0;
-
 /// A scheduler's process. Killed on drop.
-pub(super) struct SchedulerProcess {
+pub(crate) struct SchedulerProcess {
     child: Child,
     port: u16,
     /// From its start until it was ready.
-    pub(super) ready_after: Duration,
-}
-
-/// What a process has used.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
-    /// Resident memory now, in bytes.
-    pub(super) memory: f64,
-    /// The most it ever was.
-    pub(super) memory_peak: f64,
-    /// Processor time, in seconds.
-    pub(super) cpu: f64,
+    pub(crate) ready_after: Duration,
 }
 
 impl SchedulerProcess {
     /// Starts it and waits until it leads.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         program: Option<PathBuf>,
         settings: &Settings,
+        lease: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut process = Self::start_beside(program, settings, lease).await?;
+        process
+            .wait_for("/metrics", |page| leads(page) == Some(true))
+            .await?;
+        Ok(process)
+    }
+
+    /// Starts it and waits until it is ready, whoever leads.
+    pub(crate) async fn start_beside(
+        program: Option<PathBuf>,
+        settings: &Settings,
+        lease: Duration,
     ) -> anyhow::Result<Self> {
         let program = match program {
             Some(program) => program,
@@ -54,8 +56,8 @@ impl SchedulerProcess {
             .port();
         let started = Instant::now();
         let child = Command::new(&program)
-            // Longer than it is frozen for, to see it catch up by itself.
-            .args(["--lease=60s", "--log=warn"])
+            .arg("--log=warn")
+            .arg(format!("--lease={}", humantime::format_duration(lease)))
             .arg(format!("--http=127.0.0.1:{port}"))
             .env("NATS_URL", &settings.servers)
             .env("REPULL_NAMESPACE", settings.namespace.as_str())
@@ -75,16 +77,17 @@ impl SchedulerProcess {
         };
         process.wait_for("/readyz", |_| true).await?;
         process.ready_after = started.elapsed();
-        process
-            .wait_for("/metrics", |page| {
-                metric(page, "repull_scheduler_leader") == Some(1.0)
-            })
-            .await?;
         Ok(process)
     }
 
+    /// Whether it leads.
+    pub(crate) async fn leads(&self) -> bool {
+        let page = get(self.port, "/metrics").await;
+        page.and_then(|page| leads(&page)) == Some(true)
+    }
+
     /// Waits until it knows that many schedules.
-    pub(super) async fn knows(&mut self, schedules: usize) -> anyhow::Result<()> {
+    pub(crate) async fn knows(&mut self, schedules: usize) -> anyhow::Result<()> {
         self.wait_for("/metrics", |page| {
             metric(page, "repull_scheduler_schedules") == Some(schedules as f64)
         })
@@ -111,32 +114,18 @@ impl SchedulerProcess {
     }
 
     /// Freezes it, or lets it go on.
-    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = Pid::from_child(&self.child);
         Ok(kill_process(pid, signal)?)
     }
 
     /// What it has used; none where the system does not tell.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = std::fs::read_to_string(folder.join("status")).ok()?;
-        let kilobytes = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<f64>().ok()
-        };
-        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        // After the name, which may hold spaces: the state, then utime and stime as 12th and 13th.
-        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-        Some(Usage {
-            memory: kilobytes("VmRSS:")? * 1024.0,
-            memory_peak: kilobytes("VmHWM:")? * 1024.0,
-            cpu: (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND,
-        })
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        Usage::of(self.child.id())
     }
 
     /// Asks it to end and waits until it has.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         while self.child.try_wait()?.is_none() {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -166,6 +155,10 @@ async fn get(port: u16, path: &str) -> Option<String> {
     let answer = tokio::time::timeout(Duration::from_secs(5), exchange).await;
     let answer = answer.ok()?.ok()?;
     answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
+
+fn leads(page: &str) -> Option<bool> {
+    metric(page, "repull_scheduler_leader").map(|leader| leader >= 1.0)
 }
 
 fn metric(page: &str, name: &str) -> Option<f64> {

@@ -17,7 +17,7 @@ const DAYS: usize = 28;
 
 /// A schedule whose next fire is months away: half of them crontabs of some 40,000 kinds, half of
 /// them intervals, all of them with arguments of their own.
-pub(super) fn quiet(number: usize, now: DateTime<Utc>) -> serde_json::Value {
+pub(crate) fn quiet(number: usize, now: DateTime<Utc>) -> serde_json::Value {
     let trigger = if number.is_multiple_of(2) {
         let (minute, hour) = (number / 2 % 60, number / 120 % 24);
         let day = number / 2_880 % DAYS + 1;
@@ -32,7 +32,7 @@ pub(super) fn quiet(number: usize, now: DateTime<Utc>) -> serde_json::Value {
 }
 
 /// A schedule of the measurement.
-pub(super) fn schedule(
+pub(crate) fn schedule(
     queue: &str,
     id: &str,
     trigger: serde_json::Value,
@@ -48,7 +48,7 @@ pub(super) fn schedule(
 }
 
 /// Stores schedules, pipelined; all confirmed.
-pub(super) async fn put(
+pub(crate) async fn put(
     client: &Client,
     schedules: impl Iterator<Item = serde_json::Value>,
 ) -> anyhow::Result<usize> {
@@ -72,7 +72,7 @@ async fn count(stored: impl Stream<Item = anyhow::Result<()>>) -> anyhow::Result
 }
 
 /// Stores jobs that wait until then, each until `step` after the one before.
-pub(super) async fn put_later(
+pub(crate) async fn put_later(
     client: &Client,
     queue: &str,
     jobs: usize,
@@ -92,7 +92,7 @@ pub(super) async fn put_later(
 
 /// Publishes what the fires of these schedules would be, with nothing but async-nats: the same
 /// subjects, headers and bodies under ids of their own, pipelined; all confirmed.
-pub(super) async fn publish_raw(
+pub(crate) async fn publish_raw(
     client: &Client,
     schedules: &[serde_json::Value],
     fires: &[DateTime<Utc>],
@@ -133,31 +133,14 @@ pub(super) async fn publish_raw(
     count(stored.buffer_unordered(PIPELINE_WINDOW)).await
 }
 
-/// How many jobs the work queue holds.
-pub(super) async fn jobs(client: &Client) -> anyhow::Result<u64> {
-    let stream = client
-        .stream_handle(&Place::Jobs.stream(client.namespace()))
-        .await?;
-    Ok(stream.get_info().await?.state.messages)
-}
-
-/// Empties the work queue.
-pub(super) async fn clear_jobs(client: &Client) -> anyhow::Result<()> {
-    let stream = client
-        .stream_handle(&Place::Jobs.stream(client.namespace()))
-        .await?;
-    stream.purge().await?;
-    Ok(())
-}
-
 /// A job in the work queue: when it was stored, and what its id ends with.
-pub(super) struct Stored {
-    pub(super) at: DateTime<Utc>,
-    pub(super) suffix: i64,
+pub(crate) struct Stored {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) suffix: i64,
 }
 
 /// Reads the jobs of a queue, in the order in which they were stored.
-pub(super) async fn read(client: &Client, queue: &str) -> anyhow::Result<Vec<Stored>> {
+pub(crate) async fn read(client: &Client, queue: &str) -> anyhow::Result<Vec<Stored>> {
     let stream = client
         .stream_handle(&Place::Jobs.stream(client.namespace()))
         .await?;

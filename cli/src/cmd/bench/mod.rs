@@ -6,6 +6,7 @@
 
 mod arena;
 mod fleet;
+mod growth;
 mod jobs;
 mod latencies;
 mod latency;
@@ -39,6 +40,8 @@ pub(crate) struct BenchArgs {
 /// What is measured.
 #[derive(Subcommand, Debug)]
 enum What {
+    /// Whether jobs flow as fast among many queues, tasks, large bodies, waiting jobs and retries
+    Growth(growth::GrowthArgs),
     /// Enqueue many jobs that do nothing, then work them off
     Jobs(jobs::JobsArgs),
     /// Time from enqueueing one job to the start of its handler, on an idle or a loaded worker
@@ -84,6 +87,7 @@ pub(crate) async fn run(
     connect: &repull::connect::ConnectArgs,
 ) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::Growth(args) => Box::pin(growth::run(args, connect)).await?,
         What::Jobs(args) => Box::pin(jobs::run(args, connect)).await?,
         What::Latency(args) => Box::pin(latency::run(args, connect)).await?,
         What::Recovery(args) => Box::pin(recovery::run(args, connect)).await?,

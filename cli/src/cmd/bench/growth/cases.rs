@@ -1,0 +1,220 @@
+//! What grows, case by case.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures_util::TryStreamExt;
+use repull::job::Job;
+use repull::wire::Place;
+use repull_scheduler::Scheduler;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::super::arena::Arena;
+use super::super::raw;
+use super::super::rounds::Round;
+use super::super::work::{Durations, TASK};
+use super::Bench;
+use super::flow::{self, Flow, Rates, Shape};
+
+/// Bytes of a job's arguments where they are not what grows.
+const BYTES: usize = 256;
+
+/// When the retries are due: not while anything is measured.
+const RETRY_IN: TimeDelta = TimeDelta::hours(24);
+
+/// A case with what has grown, or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    With,
+    Without,
+}
+
+impl Bench {
+    /// The jobs that flow everywhere: one queue, one task.
+    fn plain(&self) -> Shape {
+        Shape {
+            jobs: self.args.jobs,
+            queues: 1,
+            workers: 1,
+            tasks: 1,
+            bytes: BYTES,
+            slots: self.args.slots,
+        }
+    }
+
+    pub(super) async fn queues(&mut self, round: Round) -> anyhow::Result<()> {
+        let queues = usize::from(self.args.queues);
+        let without = Shape {
+            workers: Shape::workers_for(queues),
+            ..self.plain()
+        };
+        let with = Shape { queues, ..without };
+        let (with, without) = self.both(round, with, without).await?;
+        self.rates(&format!("over {queues} queues"), "one queue", with, without);
+        Ok(())
+    }
+
+    pub(super) async fn tasks(&mut self, round: Round) -> anyhow::Result<()> {
+        let tasks = usize::from(self.args.tasks);
+        let without = self.plain();
+        let with = Shape { tasks, ..without };
+        let (with, without) = self.both(round, with, without).await?;
+        self.rates(&format!("of {tasks} tasks"), "one task", with, without);
+        Ok(())
+    }
+
+    pub(super) async fn payload(&mut self, round: Round) -> anyhow::Result<()> {
+        let bytes = self.args.payload;
+        let without = Shape {
+            jobs: self.args.jobs.div_ceil(10),
+            ..self.plain()
+        };
+        let with = Shape { bytes, ..without };
+        let (with_it, without) = self.both(round, with, without).await?;
+        self.rates(&format!("of {bytes} bytes"), "256 bytes", with_it, without);
+        let raw = self.raw(with).await?;
+        let against = Some(("raw loop", raw));
+        let name = format!("work off, of {bytes} bytes, beside raw");
+        self.note(name, "jobs/s", with_it.work_off, against);
+        Ok(())
+    }
+
+    /// The raw loop's rate of working off.
+    async fn raw(&mut self, shape: Shape) -> anyhow::Result<f64> {
+        let queue = self.name("raw");
+        let queue = self.arena.queue(&queue).await?;
+        let durations = Durations::all(Duration::ZERO);
+        let jobs = Arena::jobs(&queue, shape.jobs, &durations, shape.bytes)?;
+        raw::publish(&self.arena.client, jobs).await?;
+        let client = self.arena.connect().await?;
+        let consumed = tokio::spawn(async move {
+            let work = |_| std::future::ready(());
+            let (name, slots) = (queue.as_str(), shape.slots);
+            raw::consume(&client, name, slots, shape.jobs, false, work).await
+        });
+        Ok(shape.jobs as f64 / consumed.await??.as_secs_f64())
+    }
+
+    pub(super) async fn waiting(&mut self) -> anyhow::Result<()> {
+        let waiting = self.args.waiting;
+        let shape = self.plain();
+        let name = self.name("flow");
+        let without = flow::through(&self.arena, name, shape).await?;
+        let many = Shape {
+            jobs: waiting,
+            ..shape
+        };
+        let (name, beside) = (self.name("waiting"), self.name("flow"));
+        let before = self.arena.server_usage();
+        let flow = Flow::new(&self.arena, name, many).await?;
+        let enqueue = flow.enqueue().await?;
+        let after = self.arena.server_usage();
+        let with = flow::through(&self.arena, beside, shape).await?;
+        let work_off = flow.work_off().await?;
+        self.rates(
+            &format!("beside {waiting} waiting"),
+            "none waiting",
+            with,
+            without,
+        );
+        let all = Rates { enqueue, work_off };
+        self.rates(&format!("{waiting} jobs"), "fewer jobs", all, without);
+        if let (Some(before), Some(after)) = (before, after) {
+            let each = (after.memory - before.memory) / waiting as f64;
+            let name = "server memory of a waiting job".to_owned();
+            self.note(name, "bytes", each, None);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn retrying(&mut self) -> anyhow::Result<()> {
+        let retrying = self.args.retrying;
+        let shape = self.plain();
+        let (name, beside) = (self.name("flow"), self.name("flow"));
+        let without = flow::through(&self.arena, name, shape).await?;
+        self.retry_later(retrying).await?;
+        let with = flow::through(&self.arena, beside, shape).await?;
+        self.arena.clear(Place::Later).await?;
+        self.rates(
+            &format!("beside {retrying} retrying"),
+            "none retrying",
+            with,
+            without,
+        );
+        Ok(())
+    }
+
+    /// Stores jobs as a worker stores those that have failed once.
+    async fn retry_later(&mut self, jobs: usize) -> anyhow::Result<()> {
+        let queue = self.name("retrying").parse()?;
+        let run_at = repull::clock::now() + RETRY_IN;
+        let job = |number: usize| -> anyhow::Result<Job> {
+            let mut job = Arena::job(&queue, TASK, vec![b'x'; BYTES].into())?;
+            job.attempts_used = 1;
+            // A moment of its own each, as the backoff gives them.
+            Ok(job.not_before(run_at + TimeDelta::milliseconds(number as i64)))
+        };
+        let jobs: Vec<Job> = (0..jobs).map(job).collect::<Result<_, _>>()?;
+        let stored = self
+            .arena
+            .client
+            .enqueue_many(futures_util::stream::iter(jobs));
+        Box::pin(stored.try_for_each(|_| std::future::ready(Ok(())))).await?;
+        Ok(())
+    }
+
+    /// Lets jobs flow with what has grown and without, in this round's order.
+    async fn both(
+        &mut self,
+        round: Round,
+        with: Shape,
+        without: Shape,
+    ) -> anyhow::Result<(Rates, Rates)> {
+        let mut rates: [Option<Rates>; 2] = [None; 2];
+        for side in round.order(&[Side::With, Side::Without]) {
+            let shape = match side {
+                Side::With => with,
+                Side::Without => without,
+            };
+            let name = self.name("flow");
+            rates[side as usize] = Some(flow::through(&self.arena, name, shape).await?);
+        }
+        match rates {
+            [Some(with), Some(without)] => Ok((with, without)),
+            _ => anyhow::bail!("a side was not measured"),
+        }
+    }
+
+    fn rates(&mut self, what: &str, against: &'static str, with: Rates, without: Rates) {
+        for (name, with, without) in [
+            ("enqueue", with.enqueue, without.enqueue),
+            ("work off", with.work_off, without.work_off),
+        ] {
+            let name = format!("{name}, {what}");
+            self.note(name, "jobs/s", with, Some((against, without)));
+        }
+    }
+}
+
+/// A scheduler in this process: the one that knows the jobs that wait for a retry.
+pub(super) struct SchedulerTask {
+    task: JoinHandle<Result<(), repull_scheduler::Error>>,
+    stop: CancellationToken,
+}
+
+impl SchedulerTask {
+    pub(super) async fn start(arena: &Arena) -> anyhow::Result<Self> {
+        let scheduler = Scheduler::builder(arena.connect().await?)
+            .layout(arena.topology.layout.clone())
+            .build()?;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(scheduler.run(stop.clone()));
+        Ok(Self { task, stop })
+    }
+
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        Ok(self.task.await??)
+    }
+}

@@ -100,7 +100,7 @@ pub fn repository() -> &'static Path {
 }
 
 /// A nats-server new enough for Repull, fetched if need be; see `tools/nats-server`.
-pub(crate) fn nats_server() -> &'static Path {
+pub fn nats_server() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let output = Command::new(repository().join("tools/nats-server"))

@@ -40,7 +40,7 @@ mod sessions;
 mod wait;
 mod world;
 
-pub use crate::binaries::{Binary, repository};
+pub use crate::binaries::{Binary, nats_server, repository};
 pub use crate::clock::Clock;
 pub use crate::cluster::Cluster;
 pub use crate::fake::{FakeServer, FakeServerBuilder};

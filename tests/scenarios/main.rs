@@ -4,6 +4,7 @@
 //! to run and read them is in `docs/TESTING.md`.
 
 mod answers;
+mod bench;
 mod faults;
 mod fuzzed;
 mod harness;

@@ -3,8 +3,8 @@
 //! The consuming loop is the fastest that keeps the same promises: a pull for as many jobs as there
 //! are free slots, coalesced per turn; a task per job, since jobs run side by side; an ack per job of
 //! which the last of each turn is confirmed; optionally an outcome that is stored before the ack. After
-//! a reconnect, of which the client library tells, it asks anew for all its free slots; that is all it
-//! knows of faults.
+//! a reconnect, which it sees by the client's statistics, it asks anew for all its free slots; that is
+//! all it knows of faults.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,7 +18,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use repull::client::{Client, PIPELINE_WINDOW};
 use repull::job::Job;
 use repull::wire::{self, Address, Place};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Publishes the jobs pipelined, with the headers that Repull gives them; all confirmed.
 pub(crate) async fn publish(client: &Client, jobs: Vec<Job>) -> anyhow::Result<usize> {
@@ -54,6 +54,9 @@ pub(crate) async fn publish_one(client: &Client, mut job: Job) -> anyhow::Result
 /// How long the loop waits where nobody answers a pull.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often the connection is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 struct Loop<'a> {
     nats: Nats,
     client: &'a Client,
@@ -67,8 +70,6 @@ struct Loop<'a> {
     /// Jobs that are acked, by the batch that confirms them.
     unconfirmed: HashMap<u64, usize>,
     confirmed: usize,
-    /// Times the connection was made.
-    connects: u64,
     results: bool,
     /// Acks that wait for their outcome to be stored.
     storing: HashMap<u64, Subject>,
@@ -95,11 +96,9 @@ where
     let mut arrivals = nats.subscribe(format!("{inbox}.>")).await?;
     let stream = Place::Jobs.stream(client.namespace());
     let (sender, mut done) = mpsc::unbounded_channel::<(Subject, Subject)>();
-    let mut changes = client.connection().changes();
-    let connects = nats.statistics().connects.load(Ordering::Relaxed);
+    let mut reconnects = reconnects(nats.clone());
     let mut state = Loop {
         nats,
-        connects,
         client,
         next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"),
         inbox,
@@ -129,7 +128,8 @@ where
                 }
             }
             _ = done.recv_many(&mut ended, 1024) => {}
-            Ok(()) = changes.changed() => state.on_connection_change(),
+            // The pulls of a connection that is gone are gone as well.
+            Ok(()) = reconnects.changed() => state.promised = 0,
         }
         while let Ok(more) = done.try_recv() {
             ended.push(more);
@@ -141,6 +141,28 @@ where
         state.pull().await?;
     }
     Ok(first.map_or(Duration::ZERO, |first| first.elapsed()))
+}
+
+/// Changes when the connection has come back. By the client's statistics: its events can come before
+/// what they tell of, or not at all.
+fn reconnects(nats: Nats) -> watch::Receiver<()> {
+    let (came_back, reconnects) = watch::channel(());
+    let connects = move || match nats.connection_state() {
+        State::Connected => nats.statistics().connects.load(Ordering::Relaxed),
+        _ => 0,
+    };
+    tokio::spawn(async move {
+        let mut known = connects();
+        while !came_back.is_closed() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = connects();
+            if now > known {
+                known = now;
+                let _ = came_back.send(());
+            }
+        }
+    });
+    reconnects
 }
 
 impl Loop<'_> {
@@ -158,15 +180,6 @@ impl Loop<'_> {
             .await?;
         self.promised += free;
         Ok(())
-    }
-
-    /// The pulls of a connection that is gone are gone as well.
-    fn on_connection_change(&mut self) {
-        let connects = self.nats.statistics().connects.load(Ordering::Relaxed);
-        if connects > self.connects && self.nats.connection_state() == State::Connected {
-            self.connects = connects;
-            self.promised = 0;
-        }
     }
 
     /// A pull was answered by something else than a job.

@@ -56,10 +56,10 @@ impl Record {
         self.runs.values().filter(|runs| ends(runs) > 1).count()
     }
 
-    /// From that moment to the next start on another worker than this one.
-    pub(super) fn next_start(&self, at: Micros, not_on: usize) -> Option<Duration> {
+    /// From that moment to the next start, on another worker than this one.
+    pub(super) fn next_start(&self, at: Micros, not_on: Option<usize>) -> Option<Duration> {
         let runs = self.runs.values().flatten();
-        let starts = runs.filter(|run| run.worker != not_on && run.started > at);
+        let starts = runs.filter(|run| Some(run.worker) != not_on && run.started > at);
         let first = starts.map(|run| run.started).min()?;
         Some(first.since(at))
     }
@@ -82,9 +82,9 @@ impl Record {
         again
     }
 
-    /// The longest time without a start from that moment on, and when it ended. What only runs again
-    /// when all others are done does not count.
-    pub(super) fn longest_pause(&self, at: Micros) -> Option<(Duration, Micros)> {
+    /// The longest time without a start from that moment on. What only runs again when all others are
+    /// done does not count.
+    pub(super) fn longest_pause(&self, at: Micros) -> Option<Duration> {
         let firsts = self.runs.values().filter_map(|runs| runs.first());
         let last = firsts.map(|run| run.started).max()?;
         let runs = self.runs.values().flatten();
@@ -95,9 +95,7 @@ impl Record {
         starts.sort();
         let befores = std::iter::once(&at).chain(&starts);
         let pauses = befores.zip(&starts);
-        pauses
-            .map(|(before, start)| (start.since(*before), *start))
-            .max()
+        pauses.map(|(before, start)| start.since(*before)).max()
     }
 }
 
@@ -126,19 +124,24 @@ mod tests {
             (1, "end", 2, 20),
             (1, "start", 3, 40),
             (1, "end", 3, 50),
-            (1, "start", 1, 100),
-            (1, "end", 1, 110),
+            (1, "start", 4, 90),
+            (1, "end", 4, 95),
+            (1, "start", 1, 300),
+            (1, "end", 1, 310),
         ]);
         let killed = Micros::at(15);
-        assert_eq!(record.ended(), 3);
+        assert_eq!(record.ended(), 4);
         assert_eq!(record.doubled(), 0);
         assert_eq!(
-            record.next_start(killed, 0),
+            record.next_start(killed, Some(0)),
             Some(Duration::from_micros(25))
         );
-        assert_eq!(record.started_again(killed, 0), [Duration::from_micros(85)]);
+        assert_eq!(
+            record.started_again(killed, 0),
+            [Duration::from_micros(285)]
+        );
         let pause = record.longest_pause(killed).unwrap();
-        assert_eq!(pause, (Duration::from_micros(25), Micros::at(40)));
+        assert_eq!(pause, Duration::from_micros(50));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Bench {
         let record = &load.record;
         let again = record.started_again(at, KILLED);
         let seconds = |time: Option<&Duration>| time.map(Duration::as_secs_f64);
-        let next = record.next_start(at, KILLED);
+        let next = record.next_start(at, Some(KILLED));
         let mut measured = Measured::new();
         let times = [
             (
@@ -97,10 +97,12 @@ impl Bench {
             "s",
             back.since(at).as_secs_f64(),
         )];
-        if let Some((pause, end)) = load.record.longest_pause(at) {
-            let after_it = end.since(back).as_secs_f64() * 1e3;
+        if let Some(pause) = load.record.longest_pause(at) {
             measured.push(("server killed: no start for", "s", pause.as_secs_f64()));
-            measured.push(("server killed: next start after it is back", "ms", after_it));
+        }
+        if let Some(next) = load.record.next_start(back, None) {
+            let millis = next.as_secs_f64() * 1e3;
+            measured.push(("server killed: next start after it is back", "ms", millis));
         }
         let doubled = load.record.doubled() as f64;
         measured.push(("server killed: lost", "jobs", load.lost()));

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use repull::client::Client;
 use repull::connect::ConnectArgs;
-use repull_worker::{Worker, WorkerConfig};
+use repull_worker::{Context, Worker, WorkerConfig};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,8 @@ pub(crate) enum Said {
     Started {
         /// Its number.
         job: u64,
+        /// Which attempt the worker takes it for; the raw loop counts none.
+        attempt: Option<u32>,
         /// When.
         at: Micros,
     },
@@ -150,17 +152,17 @@ pub(crate) async fn run(args: PartArgs, connect: &ConnectArgs) -> anyhow::Result
 }
 
 /// Says what it does about a job, and does it.
-async fn run_job(args: &[u8]) {
+async fn run_job(args: &[u8], attempt: Option<u32>) {
     let Some(work) = Work::read(args) else { return };
     let (job, at) = (work.number, Micros::now());
-    say(&Said::Started { job, at });
+    say(&Said::Started { job, attempt, at });
     work.done().await;
     let at = Micros::now();
     say(&Said::Ended { job, at });
 }
 
 async fn run_raw(args: PartArgs, client: Client, end: CancellationToken) -> anyhow::Result<()> {
-    let work = |message: async_nats::Message| async move { run_job(&message.payload).await };
+    let work = |message: async_nats::Message| async move { run_job(&message.payload, None).await };
     let consumed = tokio::spawn(async move {
         let endless = usize::MAX;
         raw::consume(
@@ -191,8 +193,8 @@ async fn run_repull(args: PartArgs, client: Client, end: CancellationToken) -> a
         .queue(&args.queue)
         .slots(args.slots);
     let worker = if args.each {
-        builder.task_raw(TASK, |_, body: bytes::Bytes| async move {
-            run_job(&body).await;
+        builder.task_raw(TASK, |context: Context, body: bytes::Bytes| async move {
+            run_job(&body, Some(context.attempt())).await;
             nothing()
         })
     } else {

@@ -9,6 +9,7 @@ use super::super::part::{Heard, Micros, Said};
 #[derive(Debug, Clone, Copy)]
 struct Run {
     worker: usize,
+    attempt: Option<u32>,
     started: Micros,
     ended: Option<Micros>,
 }
@@ -23,8 +24,9 @@ impl Record {
     pub(super) fn add(&mut self, heard: Heard) {
         let worker = heard.from;
         match heard.said {
-            Said::Started { job, at } => self.runs.entry(job).or_default().push(Run {
+            Said::Started { job, attempt, at } => self.runs.entry(job).or_default().push(Run {
                 worker,
+                attempt,
                 started: at,
                 ended: None,
             }),
@@ -54,6 +56,21 @@ impl Record {
     pub(super) fn doubled(&self) -> usize {
         let ends = |runs: &Vec<Run>| runs.iter().filter(|run| run.ended.is_some()).count();
         self.runs.values().filter(|runs| ends(runs) > 1).count()
+    }
+
+    /// Jobs that have run to their end more than once as one and the same attempt; none where nobody
+    /// counts attempts.
+    pub(super) fn doubled_unseen(&self) -> Option<usize> {
+        let mut all = self.runs.values().flatten();
+        all.any(|run| run.attempt.is_some()).then(|| {
+            let doubles = |runs: &&Vec<Run>| {
+                let ends = runs.iter().filter(|run| run.ended.is_some());
+                let mut attempts: Vec<_> = ends.map(|run| run.attempt).collect();
+                attempts.sort();
+                attempts.windows(2).any(|pair| pair[0] == pair[1])
+            };
+            self.runs.values().filter(doubles).count()
+        })
     }
 
     /// From that moment to the next start, on another worker than this one.
@@ -108,7 +125,11 @@ mod tests {
         for &(from, what, job, at) in said {
             let at = Micros::at(at);
             let said = match what {
-                "start" => Said::Started { job, at },
+                "start" => Said::Started {
+                    job,
+                    attempt: Some(1),
+                    at,
+                },
                 _ => Said::Ended { job, at },
             };
             record.add(Heard { from, said });
@@ -154,5 +175,6 @@ mod tests {
             (1, "start", 2, 50),
         ]);
         assert_eq!((record.jobs(), record.ended(), record.doubled()), (2, 1, 1));
+        assert_eq!(record.doubled_unseen(), Some(1));
     }
 }

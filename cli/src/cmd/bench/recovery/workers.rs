@@ -107,6 +107,10 @@ impl Bench {
         let doubled = load.record.doubled() as f64;
         measured.push(("server killed: lost", "jobs", load.lost()));
         measured.push(("server killed: ran to its end twice", "jobs", doubled));
+        if let Some(unseen) = load.record.doubled_unseen() {
+            let name = "server killed: twice as the same attempt";
+            measured.push((name, "jobs", unseen as f64));
+        }
         Ok(measured)
     }
 

@@ -15,6 +15,9 @@
 
 use super::{Engine, Millis, Order, QueueIx};
 
+/// Into how many portions all slots are dealt where several queues have a backlog.
+const PORTIONS: u32 = 16;
+
 impl Engine {
     /// Promises free slots to pulls.
     pub(super) fn refill(&mut self) {
@@ -127,29 +130,51 @@ impl Engine {
         }
     }
 
-    /// Smooth weighted round robin: each unit goes to the queue that is furthest behind its share.
+    /// Smooth weighted round robin: each portion goes to the queue that is furthest behind its share.
+    /// Slot by slot would be the smoothest, and would make a pull and a confirmation of every job where
+    /// there are many queues.
     fn deal_by_weight(&mut self) {
-        let (now, config) = (self.now, &self.config);
-        for _ in 0..self.slots.free() {
-            let mut total = 0;
-            let mut best: Option<usize> = None;
+        let portion = (self.slots.total() / PORTIONS).max(1);
+        let mut free = self.slots.free();
+        while free > 0 {
+            let Some((best, total)) = self.furthest_behind() else {
+                break;
+            };
+            let dealt = portion.min(self.queues[best].wants()).min(free);
             for index in 0..self.queues.len() {
-                let queue = &mut self.queues[index];
-                if !queue.is_hot(now) || queue.wants() == 0 || queue.pulls.free_lane().is_none() {
-                    continue;
-                }
-                let weight = i64::from(config.queues[index].weight);
-                total += weight;
-                queue.credit += weight;
-                let credit = queue.credit;
-                if best.is_none_or(|best| credit > self.queues[best].credit) {
-                    best = Some(index);
+                if self.can_be_dealt(index) {
+                    self.queues[index].credit += self.weight(index) * i64::from(dealt);
                 }
             }
-            let Some(best) = best else { break };
-            self.queues[best].credit -= total;
-            self.queues[best].planned += 1;
+            self.queues[best].credit -= total * i64::from(dealt);
+            self.queues[best].planned += dealt;
+            free -= dealt;
         }
+    }
+
+    /// The queue whose balance would be the highest with one more slot dealt, and the weight of all
+    /// that can be dealt one.
+    fn furthest_behind(&self) -> Option<(usize, i64)> {
+        let mut total = 0;
+        let mut best: Option<(usize, i64)> = None;
+        for index in (0..self.queues.len()).filter(|index| self.can_be_dealt(*index)) {
+            let weight = self.weight(index);
+            total += weight;
+            let credit = self.queues[index].credit + weight;
+            if best.is_none_or(|(_, highest)| credit > highest) {
+                best = Some((index, credit));
+            }
+        }
+        best.map(|(index, _)| (index, total))
+    }
+
+    fn can_be_dealt(&self, index: usize) -> bool {
+        let queue = &self.queues[index];
+        queue.is_hot(self.now) && queue.wants() > 0 && queue.pulls.free_lane().is_some()
+    }
+
+    fn weight(&self, index: usize) -> i64 {
+        i64::from(self.config.queues[index].weight)
     }
 
     /// Puts a small waiting pull on each queue that has none.

@@ -214,6 +214,54 @@ fn slots_are_dealt_by_weight() {
 }
 
 #[test]
+fn among_many_queues_slots_are_dealt_in_portions() {
+    let mut server = Server::new(weighted(160, &[1; 50]));
+    let pulls = server.bench.sent.len();
+    for queue in 0..50 {
+        let backlog = Backlog {
+            pending: 1_000,
+            waiting: 1,
+            ..Backlog::default()
+        };
+        let now = server.bench.now;
+        let queue = QueueIx(queue);
+        server
+            .bench
+            .engine
+            .handle(now, Event::BacklogSeen { queue, backlog });
+    }
+    server.bench.turn();
+    let batches: Vec<u32> = server
+        .bench
+        .pulls_since(pulls)
+        .iter()
+        .map(|pull| pull.1)
+        .collect();
+    let free = 160 - 50;
+    assert_eq!(
+        batches,
+        vec![10; free / 10],
+        "not a pull of few jobs for each of them"
+    );
+}
+
+#[test]
+fn portions_keep_to_the_weights() {
+    let mut server = Server::new(weighted(160, &[6, 3, 1]));
+    server.jobs = vec![100_000; 3];
+    server.serve();
+    server.pass(4_000);
+    server.started.clear();
+    for _ in 0..5_000 {
+        server.finish_any();
+    }
+    let shares = [server.started(0), server.started(1), server.started(2)];
+    for (share, expected) in shares.into_iter().zip([3_000, 1_500, 500]) {
+        assert!(share.abs_diff(expected) <= 40, "shares are {shares:?}");
+    }
+}
+
+#[test]
 fn a_high_queue_that_gets_work_is_found_within_the_probe_interval() {
     let mut server = Server::new(config(2, &["high", "low"]));
     server.jobs[1] = 1_000_000;

@@ -1,6 +1,6 @@
 //! What grows, case by case.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use futures_util::TryStreamExt;
@@ -50,9 +50,10 @@ impl Bench {
             ..self.plain()
         };
         let with = Shape { queues, ..without };
-        let (with, without) = self.both(round, with, without).await?;
-        self.rates(&format!("over {queues} queues"), "one queue", with, without);
-        Ok(())
+        let (with_it, without) = self.both(round, with, without).await?;
+        let what = format!("over {queues} queues");
+        self.rates(&what, "one queue", with_it, without);
+        self.beside_raw(&what, with, with_it).await
     }
 
     pub(super) async fn tasks(&mut self, round: Round) -> anyhow::Result<()> {
@@ -72,28 +73,56 @@ impl Bench {
         };
         let with = Shape { bytes, ..without };
         let (with_it, without) = self.both(round, with, without).await?;
-        self.rates(&format!("of {bytes} bytes"), "256 bytes", with_it, without);
-        let raw = self.raw(with).await?;
-        let against = Some(("raw loop", raw));
-        let name = format!("work off, of {bytes} bytes, beside raw");
-        self.note(name, "jobs/s", with_it.work_off, against);
+        let what = format!("of {bytes} bytes");
+        self.rates(&what, "256 bytes", with_it, without);
+        self.beside_raw(&what, with, with_it).await
+    }
+
+    /// What the server itself makes of the case: the raw loop on it.
+    async fn beside_raw(&mut self, what: &str, shape: Shape, rates: Rates) -> anyhow::Result<()> {
+        let raw = self.raw(shape).await?;
+        let name = format!("work off, {what}, beside raw");
+        self.note(name, "jobs/s", rates.work_off, Some(("raw loop", raw)));
         Ok(())
     }
 
-    /// The raw loop's rate of working off.
+    /// The raw loop's rate of working off: a loop for each queue, the slots shared out among them.
     async fn raw(&mut self, shape: Shape) -> anyhow::Result<f64> {
-        let queue = self.name("raw");
-        let queue = self.arena.queue(&queue).await?;
         let durations = Durations::all(Duration::ZERO);
-        let jobs = Arena::jobs(&queue, shape.jobs, &durations, shape.bytes)?;
-        raw::publish(&self.arena.client, jobs).await?;
-        let client = self.arena.connect().await?;
-        let consumed = tokio::spawn(async move {
-            let work = |_| std::future::ready(());
-            let (name, slots) = (queue.as_str(), shape.slots);
-            raw::consume(&client, name, slots, shape.jobs, false, work).await
+        let each = shape.jobs / shape.queues;
+        let mut queues = Vec::new();
+        let mut waiting = Vec::new();
+        let name = self.name("raw");
+        for number in 0..shape.queues {
+            let queue = self.arena.queue(&format!("{name}-{number}")).await?;
+            waiting.push(Arena::jobs(&queue, each, &durations, shape.bytes)?.into_iter());
+            queues.push(queue);
+        }
+        // A job of each in turn, as they are enqueued for Repull.
+        let jobs = (0..each).flat_map(|_| {
+            waiting
+                .iter_mut()
+                .filter_map(Iterator::next)
+                .collect::<Vec<_>>()
         });
-        Ok(shape.jobs as f64 / consumed.await??.as_secs_f64())
+        raw::publish(&self.arena.client, jobs.collect()).await?;
+        let client = self.arena.connect().await?;
+        let slots = (shape.slots / queues.len() as u32).max(1);
+        let mut loops = tokio::task::JoinSet::new();
+        let started = Instant::now();
+        for queue in queues {
+            let client = client.clone();
+            loops.spawn(async move {
+                let work = |_| std::future::ready(());
+                raw::consume(&client, queue.as_str(), slots, each, false, work).await
+            });
+        }
+        while let Some(ended) = loops.join_next().await {
+            ended??;
+        }
+        let rate = (each * shape.queues) as f64 / started.elapsed().as_secs_f64();
+        flow::forget_queues(&self.arena, &name).await?;
+        Ok(rate)
     }
 
     pub(super) async fn waiting(&mut self) -> anyhow::Result<()> {

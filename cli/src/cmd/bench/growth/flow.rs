@@ -136,21 +136,21 @@ impl<'a> Flow<'a> {
         fleet::worked_off(&running, jobs as u64).await?;
         let time = tally.since_first();
         fleet::stop(running).await?;
-        self.forget_queues().await?;
+        forget_queues(self.arena, &self.name).await?;
         Ok(jobs as f64 / time.as_secs_f64())
     }
+}
 
-    /// Deletes its consumers, so that they are no load on what follows.
-    async fn forget_queues(&self) -> anyhow::Result<()> {
-        let name = Place::Jobs.stream(self.arena.client.namespace());
-        let stream = self.arena.client.stream_handle(&name).await?;
-        let names: Vec<String> = stream.consumer_names().try_collect().await?;
-        let own = format!("{}-", self.name);
-        for name in names.iter().filter(|name| name.starts_with(&own)) {
-            stream.delete_consumer(name).await?;
-        }
-        Ok(())
+/// Deletes the consumers of the queues `<name>-...`, so that they are no load on what follows.
+pub(super) async fn forget_queues(arena: &Arena, name: &str) -> anyhow::Result<()> {
+    let stream = Place::Jobs.stream(arena.client.namespace());
+    let stream = arena.client.stream_handle(&stream).await?;
+    let names: Vec<String> = stream.consumer_names().try_collect().await?;
+    let own = format!("{name}-");
+    for name in names.iter().filter(|name| name.starts_with(&own)) {
+        stream.delete_consumer(name).await?;
     }
+    Ok(())
 }
 
 fn task(number: usize) -> String {

@@ -25,7 +25,7 @@ use super::raw;
 use super::work::{TASK, Work, nothing};
 
 /// How often a worker that reports its rests looks whether it rests.
-const LOOK_EVERY: Duration = Duration::from_micros(500);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Options of the process.
 #[derive(Args, Debug, Clone)]

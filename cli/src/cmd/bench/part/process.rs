@@ -113,6 +113,9 @@ fn command(args: &PartArgs, settings: &Settings) -> anyhow::Result<Command> {
     command
         .env_remove("NATS_CONTEXT")
         .envs(environment(settings)?)
+        // Many processes with a thread for each core would mostly change places; a pod's share of a core
+        // has one thread too.
+        .env("TOKIO_WORKER_THREADS", "1")
         // An interrupt of the terminal is ours alone; this one ends with its input.
         .process_group(0)
         .kill_on_drop(true)

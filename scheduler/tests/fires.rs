@@ -35,10 +35,14 @@ async fn all_come(
     until: DateTime<Utc>,
 ) {
     let all = expected(schedules, until);
-    eventually("all fires came", || async {
+    let missing = || -> Vec<String> {
         let taken: BTreeSet<String> = drain.taken().into_iter().map(|job| job.nonce).collect();
-        all.is_subset(&taken).then_some(())
-    })
+        all.difference(&taken).cloned().collect()
+    };
+    eventually(
+        || format!("all {} fires came, missing {:?}", all.len(), missing()),
+        || async { missing().is_empty().then_some(()) },
+    )
     .await;
     let later = expected(schedules, repull::clock::now() + TimeDelta::seconds(2));
     let last = later.last().cloned().unwrap_or_default();
@@ -47,14 +51,17 @@ async fn all_come(
         .filter_map(|id| id.rsplit('-').next()?.parse().ok())
         .max()
         .unwrap_or(0);
-    eventually(&format!("fires go on until `{last}`"), || async {
-        let newest = drain
-            .taken()
-            .into_iter()
-            .filter_map(|job| job.nonce.rsplit('-').next()?.parse::<i64>().ok())
-            .max()?;
-        (newest >= millis).then_some(())
-    })
+    eventually(
+        || format!("fires go on until `{last}`"),
+        || async {
+            let newest = drain
+                .taken()
+                .into_iter()
+                .filter_map(|job| job.nonce.rsplit('-').next()?.parse::<i64>().ok())
+                .max()?;
+            (newest >= millis).then_some(())
+        },
+    )
     .await;
 }
 
@@ -191,6 +198,57 @@ async fn a_cluster_whose_leader_of_jobs_is_killed_loses_and_doubles_nothing() {
         world.start_node(leader);
     })
     .await;
+}
+
+/// Catching up takes the scheduler several writes of its watermark, in which those that were stuck
+/// come free one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_that_were_stuck_for_long_catch_up_with_the_watermark_and_lose_nothing() {
+    let mut world = World::start().await;
+    world.scheduler("first");
+    world.logged("first", "took over").await;
+    let stream = world.client.stream_handle("REPULL_JOBS").await.unwrap();
+    let config = stream.get_info().await.unwrap().config;
+    let full = async_nats::jetstream::stream::Config {
+        max_bytes: 1,
+        ..config.clone()
+    };
+    let jetstream = world.client.jetstream();
+    jetstream.update_stream(full).await.unwrap();
+    let end = repull::clock::now() + TimeDelta::seconds(10);
+    let mut schedules = BTreeMap::new();
+    for number in 0..40 {
+        let id = format!("s{number}");
+        let every = json!({"interval": "20ms", "anchor": "1970-01-01T00:00:00Z"});
+        let spec = json!({
+            "id": id,
+            "trigger": {"every": every, "end": end.to_rfc3339()},
+            "job": {"task": "count"},
+        });
+        schedules.insert(id, (world.put(spec).await, 20));
+    }
+    let bucket = Bucket::Watermark.name(world.client.namespace());
+    let bucket = jetstream.get_key_value(bucket).await.unwrap();
+    eventually(
+        "the watermark leaves them behind until their end",
+        || async {
+            let entry = bucket.get("0-of-1").await.unwrap()?;
+            let mark: serde_json::Value = serde_json::from_slice(&entry).unwrap();
+            let up_to: DateTime<Utc> = mark["up_to"].as_str()?.parse().ok()?;
+            (mark["held"].as_object()?.len() == schedules.len() && up_to > end).then_some(())
+        },
+    )
+    .await;
+    let drain = world.drain().await;
+    jetstream.update_stream(config).await.unwrap();
+    let all = expected(&schedules, end);
+    let missing = || all.len() - drain.count();
+    eventually(
+        || format!("all {} fires came, {} are missing", all.len(), missing()),
+        || async { (drain.count() >= all.len()).then_some(()) },
+    )
+    .await;
+    check(&drain, &schedules, end);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -285,19 +285,15 @@ impl Shard {
         let leading = self.leading.as_ref()?;
         let before_next = next.map(|next| next - chrono::TimeDelta::nanoseconds(1));
         let taken = before_next.map_or(leading.taken, |before| before.min(leading.taken));
-        let (up_to, held) = self.open.settled(taken);
         let before = &leading.watermark;
-        // A schedule that came in late may have fires before the mark. Until they are settled, the
-        // mark must not say that we know of it.
-        let (up_to, known) = match up_to >= before.up_to {
-            true => (up_to, self.open.known(self.known)),
-            false => (before.up_to, before.known),
-        };
+        let planner = &self.planner;
+        let next_of = |schedule: &repull::id::ScheduleId| planner.next_due_of(schedule);
+        let mark = self.open.mark(&before.mark(), taken, self.known, next_of);
         Some(Watermark {
-            up_to,
+            up_to: mark.up_to,
             horizon: before.horizon.max(clock::now() + HORIZON),
-            known,
-            held,
+            known: mark.known,
+            held: mark.held,
             lease_revision: leading.tenure.term,
             writer: self.id.to_string(),
         })

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use repull::id::ScheduleId;
 
+use crate::due::Mark;
+
 /// For how long a fire may be without success before its schedule is excepted from the watermark,
 /// so that one that can never be published does not hold back the others' progress.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
@@ -78,7 +80,7 @@ impl Open {
     }
 
     /// The revision that the watermark may say we know of, where `known` is the newest.
-    pub(crate) fn known(&mut self, known: u64) -> u64 {
+    fn known(&mut self, known: u64) -> u64 {
         let tickets = &self.tickets;
         self.changed.retain(|(schedule, _, serial)| {
             tickets
@@ -89,6 +91,45 @@ impl Open {
         held_back.fold(known, u64::min)
     }
 
+    /// What the next watermark says, where all fires due by `taken` were taken. `next_of` tells when
+    /// a schedule's next fire is due that was not taken.
+    pub(crate) fn mark(
+        &mut self,
+        before: &Mark,
+        taken: DateTime<Utc>,
+        known: u64,
+        next_of: impl Fn(&ScheduleId) -> Option<DateTime<Utc>>,
+    ) -> Mark {
+        let (settled, mut held) = self.settled(taken);
+        let up_to = settled.max(before.up_to);
+        // A schedule that came in late may have fires before the mark. Until they are settled, the
+        // mark must not say that we know of it.
+        let known = match settled >= before.up_to {
+            true => self.known(known),
+            false => before.known,
+        };
+        // The others went on while these were stuck. They come free one fire after the other, and
+        // stay excepted until they have caught up with the mark, which never goes back.
+        for schedule in before.held.keys() {
+            let first = self.first_of(schedule).into_iter().chain(next_of(schedule));
+            if let Some(first) = first.min().filter(|first| *first <= up_to) {
+                let since = held.entry(schedule.clone()).or_insert(first);
+                *since = first.min(*since);
+            }
+        }
+        Mark { up_to, known, held }
+    }
+
+    /// When the first open fire of a schedule was due.
+    fn first_of(&self, schedule: &ScheduleId) -> Option<DateTime<Utc>> {
+        if !self.has(schedule) {
+            return None;
+        }
+        let mut tickets = self.tickets.iter();
+        let (ticket, _) = tickets.find(|(_, (of, _))| of == schedule)?;
+        Some(ticket.due)
+    }
+
     /// Forgets all of them.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
@@ -96,7 +137,7 @@ impl Open {
 
     /// Up to when all fires are settled, given that all due by `taken` were taken; and the schedules
     /// that are excepted from that because a fire of theirs is stuck.
-    pub(crate) fn settled(
+    fn settled(
         &self,
         taken: DateTime<Utc>,
     ) -> (DateTime<Utc>, BTreeMap<ScheduleId, DateTime<Utc>>) {
@@ -170,5 +211,45 @@ mod tests {
         assert_eq!(held, BTreeMap::from([(stuck.clone(), at(5))]));
         open.settle(ticket);
         assert_eq!(open.settled(at(9)).1, BTreeMap::from([(stuck, at(6))]));
+    }
+    #[test]
+    fn a_schedule_that_was_stuck_is_excepted_until_it_has_caught_up_with_the_mark() {
+        let stuck = ScheduleId::new("a").unwrap();
+        let nothing = |_: &ScheduleId| None;
+        let mut open = Open::default();
+        let ticket = open.add(&stuck, at(5));
+        let early = Instant::now() - STUCK_AFTER;
+        open.tickets
+            .values_mut()
+            .for_each(|(_, since)| *since = early);
+        let ahead = open.mark(&Mark::new(at(4), 1), at(90), 1, |_| Some(at(6)));
+        assert_eq!(
+            (ahead.up_to, ahead.held.get(&stuck)),
+            (at(90), Some(&at(5)))
+        );
+
+        // Its stuck fire is through, and the next were not taken yet.
+        open.settle(ticket);
+        let behind = open.mark(&ahead, at(5), 1, |_| Some(at(6)));
+        assert_eq!(
+            (behind.up_to, behind.held.get(&stuck)),
+            (at(90), Some(&at(6)))
+        );
+
+        // They are taken, and one of them is on its way.
+        let ticket = open.add(&stuck, at(7));
+        let behind = open.mark(&behind, at(95), 1, |_| Some(at(96)));
+        assert_eq!(
+            (behind.up_to, behind.held.get(&stuck)),
+            (at(90), Some(&at(7)))
+        );
+
+        open.settle(ticket);
+        let level = open.mark(&behind, at(95), 1, |_| Some(at(96)));
+        assert_eq!((level.up_to, level.held.len()), (at(95), 0));
+
+        // Removed or over: nothing of it is left to be excepted.
+        let over = open.mark(&ahead, at(95), 1, nothing);
+        assert_eq!((over.up_to, over.held.len()), (at(95), 0));
     }
 }

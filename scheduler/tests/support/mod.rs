@@ -266,9 +266,14 @@ impl World {
                     }
                     let Some(nonce) = nonce else { continue };
                     let outcome = outcome_of(&client, &message, nonce);
-                    if client.publish(&outcome).await.is_ok() {
-                        let _ = message.ack().await;
-                    }
+                    // Side by side, as a worker does: one after the other they may come faster than
+                    // a busy cluster confirms them.
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        if client.publish(&outcome).await.is_ok() {
+                            let _ = message.ack().await;
+                        }
+                    });
                 }
             }
         });
@@ -362,9 +367,32 @@ impl Drain {
     }
 }
 
+/// What somebody waits for, told only where it was in vain.
+pub(crate) trait What {
+    fn told(&self) -> String;
+}
+
+impl What for &str {
+    fn told(&self) -> String {
+        (*self).to_owned()
+    }
+}
+
+impl What for &String {
+    fn told(&self) -> String {
+        (*self).clone()
+    }
+}
+
+impl<F: Fn() -> String> What for F {
+    fn told(&self) -> String {
+        self()
+    }
+}
+
 /// Waits for something to be there.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
+    what: impl What,
     mut look: impl FnMut() -> F,
 ) -> T {
     let started = Instant::now();
@@ -374,7 +402,8 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
         }
         assert!(
             started.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain: {what}"
+            "waited {DEADLINE:?} in vain: {}",
+            what.told()
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -297,6 +297,14 @@ impl Planner {
         self.peek().map(|(due, _)| due)
     }
 
+    /// When this schedule's next fire is due, also while it is held. May be in the past.
+    pub fn next_due_of(&self, schedule: &ScheduleId) -> Option<DateTime<Utc>> {
+        self.versions(schedule)
+            .filter_map(|id| self.slots[id.place as usize].as_ref()?.next)
+            .map(|next| next.due)
+            .min()
+    }
+
     /// Takes no fires of this schedule until [`Planner::release`].
     pub fn hold(&mut self, schedule: &ScheduleId) {
         self.with_versions(schedule, |slot| slot.flags.held = true);

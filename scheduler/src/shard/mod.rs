@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use repull::client::{Answer, Client};
+use repull::client::{Answer, Client, Pipeline, Requests};
 use repull::clock;
 use repull::id::{ScheduleId, WorkerId};
 use tokio::sync::{Notify, mpsc, watch};
@@ -33,8 +33,6 @@ use crate::due::{Change, Later, Mark, Planner};
 use crate::later::access::Access;
 use crate::lease::Tenure;
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
-use crate::requests::Requests;
 use crate::watermark::{self, WatermarkError};
 
 /// Most publishes that wait for their answer.

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
-use repull::client::{Answer, Client, Error, Expect, Message};
+use repull::client::{Answer, Client, Error, Expect, Message, Reply};
 use repull::id::JobId;
 use repull::telemetry::trace::{self, Step};
 use repull::wire::{Address, Place, headers};
@@ -23,7 +23,6 @@ use tracing::{debug, warn};
 use super::{Item, Shard, lookup};
 use crate::delayed;
 use crate::later::access::{Access, Read};
-use crate::requests::Reply;
 
 /// The longest pause before a job that another of its id holds back is looked at again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);

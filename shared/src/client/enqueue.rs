@@ -1,10 +1,11 @@
 //! Enqueueing: one job, or many pipelined; stored exactly once, or refused with a reason.
 
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt};
-use tracing::Instrument;
+use futures_util::Stream;
+use tracing::{Instrument, Span};
 
 use super::Client;
+use super::bulk::Bulk;
 use super::publish::{Expect, Message, PublishError};
 use super::submit::Submit;
 use crate::id::InvalidName;
@@ -45,6 +46,26 @@ pub struct EnqueueError {
     pub source: PublishError,
 }
 
+/// A job and the message that brings it to its place.
+pub(super) struct Prepared {
+    pub(super) address: Address,
+    pub(super) place: Place,
+    pub(super) nonce: String,
+    pub(super) message: Message,
+    /// Tells traces of the submit until it is dropped.
+    pub(super) span: Span,
+}
+
+impl EnqueueError {
+    pub(super) fn new(job: &Job, source: PublishError) -> Self {
+        Self {
+            id: job.id.to_string(),
+            task: job.task.to_string(),
+            source,
+        }
+    }
+}
+
 impl Client {
     /// Enqueues a job and waits until it is stored.
     ///
@@ -54,11 +75,7 @@ impl Client {
     /// ([`Job::unique_by`]), and with [`Job::unique_for`] over a whole period.
     pub async fn enqueue(&self, mut job: Job) -> Result<Enqueued, EnqueueError> {
         let enqueued = self.enqueue_at(&mut job, self.now()).await;
-        enqueued.map_err(|source| EnqueueError {
-            id: job.id.to_string(),
-            task: job.task.to_string(),
-            source,
-        })
+        enqueued.map_err(|source| EnqueueError::new(&job, source))
     }
 
     async fn enqueue_at(
@@ -66,6 +83,43 @@ impl Client {
         job: &mut Job,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, PublishError> {
+        let Prepared {
+            address,
+            place,
+            nonce,
+            message,
+            span,
+        } = self.prepare(job, now)?;
+        let submit = Submit {
+            client: self,
+            address,
+            place,
+            nonce,
+            message,
+            on_conflict: job.on_conflict,
+        };
+        let submitted = async {
+            match (job.unique, job.period) {
+                (false, _) => submit.plainly().await,
+                // Boxed, so that the many that are not unique stay small.
+                (true, None) => Box::pin(submit.uniquely()).await,
+                (true, Some(_)) => Box::pin(submit.once()).await,
+            }
+        };
+        let submitted = submitted.instrument(span.clone()).await;
+        if submitted.is_err() {
+            trace::failed(&span, "publish");
+        }
+        submitted
+    }
+
+    /// Decides where a job goes, gives it what it lacks, and writes its message. Doing so again for
+    /// another try of the same job gives the same message.
+    pub(super) fn prepare(
+        &self,
+        job: &mut Job,
+        now: DateTime<Utc>,
+    ) -> Result<Prepared, PublishError> {
         let place = match job.run_at {
             Some(run_at) if run_at > now => Place::Later,
             _ => Place::Jobs,
@@ -100,27 +154,13 @@ impl Client {
             id: nonce.clone(),
             expect: Expect::Nothing,
         };
-        let submit = Submit {
-            client: self,
+        Ok(Prepared {
             address,
             place,
             nonce,
             message,
-            on_conflict: job.on_conflict,
-        };
-        let submitted = async {
-            match (job.unique, job.period) {
-                (false, _) => submit.plainly().await,
-                // Boxed, so that the many that are not unique stay small.
-                (true, None) => Box::pin(submit.uniquely()).await,
-                (true, Some(_)) => Box::pin(submit.once()).await,
-            }
-        };
-        let submitted = submitted.instrument(span.clone()).await;
-        if submitted.is_err() {
-            trace::failed(&span, "publish");
-        }
-        submitted
+            span,
+        })
     }
 
     /// Enqueues many jobs, [`PIPELINE_WINDOW`] at a time, and yields what became of each, in no
@@ -128,16 +168,11 @@ impl Client {
     pub fn enqueue_many<S>(
         &self,
         jobs: S,
-    ) -> impl Stream<Item = Result<Enqueued, EnqueueError>> + use<S>
+    ) -> impl Stream<Item = Result<Enqueued, EnqueueError>> + Unpin + use<S>
     where
         S: Stream<Item = Job>,
     {
-        let client = self.clone();
-        jobs.map(move |job| {
-            let client = client.clone();
-            async move { client.enqueue(job).await }
-        })
-        .buffer_unordered(PIPELINE_WINDOW)
+        Bulk::new(self.clone(), jobs).outcomes()
     }
 
     /// The last message on a subject, from the stream's leader.

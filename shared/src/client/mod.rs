@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod bulk;
 mod cancel;
 mod dead;
 mod enqueue;
@@ -26,8 +27,10 @@ mod list;
 #[cfg(feature = "test")]
 mod memory;
 mod outcome;
+mod pipeline;
 mod publish;
 mod queues;
+mod requests;
 mod scan;
 mod schedules;
 mod submit;
@@ -46,9 +49,10 @@ pub use history::HistoryEntry;
 pub use list::{JobFilter, LATER_SCANNED_MAX, Listing};
 #[cfg(feature = "test")]
 pub use memory::Memory;
+pub use pipeline::Pipeline;
 pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, read_answer};
-
 pub use queues::{ConsumerView, LaneView, QueueView};
+pub use requests::{Reply, Requests};
 pub use schedules::{ScheduleListing, StoredSchedule, UnusableSchedule};
 pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};

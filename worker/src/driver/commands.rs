@@ -232,6 +232,7 @@ impl Driver {
             return;
         };
         let Some(plan) = held.plan.take() else { return };
+        held.let_go_of_args();
         let (queue, ack) = (usize::from(held.queue.0), held.ack.clone());
         let mut steps = std::mem::take(&mut self.steps);
         self.book.open(seq.0, queue, ack, plan, &mut steps);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_nats::Subject;
+use bytes::Bytes;
 use repull::beacon::RunningJob;
 use repull::id::{JobId, Namespace};
 use repull::wire::{Address, Place};
@@ -46,6 +47,14 @@ impl Held {
         }
     }
 
+    /// Lets go of the arguments, which may be large: a job that is being settled runs no more here, and
+    /// is not given back.
+    pub(super) fn let_go_of_args(&mut self) {
+        if let Some(delivery) = Arc::get_mut(&mut self.delivery) {
+            delivery.body = Bytes::new();
+        }
+    }
+
     /// Whether the job's id is `id`; the last token of its subject.
     pub(super) fn is(&self, id: &str) -> bool {
         self.delivery.subject.rsplit('.').next() == Some(id)
@@ -71,7 +80,7 @@ impl Held {
             id,
             lane: lane.to_string(),
             task,
-            attempt: used + self.delivery.info.deliveries,
+            attempt: used.saturating_add(self.delivery.info.deliveries),
             since,
             progress: self.progress.fraction(),
         })

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use async_nats::{HeaderMap, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use repull::client::Client;
+
+use super::{Client, Error};
 
 /// How long one try may take before it counts as unanswered.
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What became of a request.
 #[derive(Debug)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// The answer, which may say that nobody is there to answer.
     Came(Box<async_nats::Message>),
     /// None came, and why. The request may have been carried out all the same.
@@ -25,7 +26,7 @@ pub(crate) enum Reply {
 }
 
 /// Requests under way, each with the item that it stands for.
-pub(crate) struct Requests<T> {
+pub struct Requests<T> {
     client: Client,
     inbox: String,
     answers: Subscriber,
@@ -47,7 +48,7 @@ struct Flight<T> {
 
 impl<T> Requests<T> {
     /// Nothing is under way yet.
-    pub(crate) async fn new(client: Client) -> Result<Self, repull::client::Error> {
+    pub async fn new(client: Client) -> Result<Self, Error> {
         let inbox = client.nats().new_inbox();
         let answers = client
             .nats()
@@ -69,17 +70,17 @@ impl<T> Requests<T> {
     }
 
     /// How many wait for their answer, or for their answer to be taken.
-    pub(crate) fn in_flight(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
     /// Whether a request handed over now goes out now.
-    pub(crate) fn connected(&self) -> bool {
+    pub fn connected(&self) -> bool {
         self.client.nats().connection_state() == async_nats::connection::State::Connected
     }
 
     /// Sends a request; its reply comes out of [`Requests::next`] with `item`.
-    pub(crate) async fn send(
+    pub async fn send(
         &mut self,
         item: T,
         subject: impl Into<Subject>,
@@ -116,7 +117,7 @@ impl<T> Requests<T> {
     }
 
     /// The next reply. Waits for ever where nothing is under way.
-    pub(crate) async fn next(&mut self) -> (T, Reply) {
+    pub async fn next(&mut self) -> (T, Reply) {
         loop {
             if let Some(replied) = self.take_ready() {
                 return replied;
@@ -138,7 +139,7 @@ impl<T> Requests<T> {
     }
 
     /// A reply that is there already.
-    pub(crate) fn try_next(&mut self) -> Option<(T, Reply)> {
+    pub fn try_next(&mut self) -> Option<(T, Reply)> {
         loop {
             if let Some(replied) = self.take_ready() {
                 return Some(replied);
@@ -152,7 +153,7 @@ impl<T> Requests<T> {
 
     /// Counts everything under way as lost where the connection is another one than when it was
     /// sent: what was in its buffers is gone, and so are the answers.
-    pub(crate) fn look_at_connection(&mut self) {
+    pub fn look_at_connection(&mut self) {
         let connects = connects(&self.client);
         if connects != self.connects {
             self.connects = connects;
@@ -161,7 +162,7 @@ impl<T> Requests<T> {
     }
 
     /// Forgets all that is under way; answers that still come are dropped.
-    pub(crate) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         for (place, flight) in self.flights.iter_mut().enumerate() {
             if flight.item.take().is_some() {
                 self.free.push(place as u32);

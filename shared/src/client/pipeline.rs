@@ -1,17 +1,16 @@
 //! Publishing with many messages in flight.
 //!
-//! [`Client::publish`](repull::client::Client::publish) waits for one answer at a time and repeats
-//! by itself. Here the caller keeps up to a window of messages in flight, gets each answer with the
-//! item it belongs to, and decides what to do about those that leave it open.
+//! [`Client::publish`] waits for one answer at a time and repeats by itself. Here the caller keeps up
+//! to a window of messages in flight, gets each answer with the item it belongs to, and decides what
+//! to do about those that leave it open.
 
 use std::collections::VecDeque;
 
-use repull::client::{Answer, Client, Message, read_answer};
-
-use crate::requests::{Reply, Requests};
+use super::requests::{Reply, Requests};
+use super::{Answer, Client, Error, Message, read_answer};
 
 /// Messages in flight, each with the item that it stands for.
-pub(crate) struct Pipeline<T> {
+pub struct Pipeline<T> {
     client: Client,
     requests: Requests<(T, String)>,
     /// Answers that were found without the stream, to be handed out first.
@@ -20,7 +19,7 @@ pub(crate) struct Pipeline<T> {
 
 impl<T> Pipeline<T> {
     /// A pipeline with nothing in flight.
-    pub(crate) async fn new(client: Client) -> Result<Self, repull::client::Error> {
+    pub async fn new(client: Client) -> Result<Self, Error> {
         Ok(Self {
             requests: Requests::new(client.clone()).await?,
             client,
@@ -29,17 +28,17 @@ impl<T> Pipeline<T> {
     }
 
     /// How many messages wait for their answer.
-    pub(crate) fn in_flight(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.requests.in_flight() + self.ready.len()
     }
 
     /// Whether a message handed over now goes out now.
-    pub(crate) fn connected(&self) -> bool {
+    pub fn connected(&self) -> bool {
         self.requests.connected()
     }
 
     /// Sends a message; its answer comes out of [`Pipeline::next`] with `item`.
-    pub(crate) async fn send(&mut self, item: T, mut message: Message) {
+    pub async fn send(&mut self, item: T, mut message: Message) {
         if let Err(error) = self.client.check_message(&message) {
             self.ready.push_back((item, Answer::Final(error)));
             return;
@@ -52,7 +51,7 @@ impl<T> Pipeline<T> {
     }
 
     /// The next answer. Waits for ever where nothing is in flight.
-    pub(crate) async fn next(&mut self) -> (T, Answer) {
+    pub async fn next(&mut self) -> (T, Answer) {
         match self.ready.pop_front() {
             Some(answered) => answered,
             None => read(self.requests.next().await),
@@ -60,7 +59,7 @@ impl<T> Pipeline<T> {
     }
 
     /// An answer that is there already.
-    pub(crate) fn try_next(&mut self) -> Option<(T, Answer)> {
+    pub fn try_next(&mut self) -> Option<(T, Answer)> {
         self.ready
             .pop_front()
             .or_else(|| self.requests.try_next().map(read))
@@ -68,12 +67,12 @@ impl<T> Pipeline<T> {
 
     /// Counts everything in flight as unanswered where the connection is another one than when it
     /// was sent.
-    pub(crate) fn look_at_connection(&mut self) {
+    pub fn look_at_connection(&mut self) {
         self.requests.look_at_connection();
     }
 
     /// Forgets all that is in flight; answers that still come are dropped.
-    pub(crate) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         self.requests.abandon();
         self.ready.clear();
     }

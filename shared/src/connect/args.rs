@@ -31,7 +31,13 @@ pub struct ConnectArgs {
     #[arg(long, env = "NATS_CREDS", value_name = "FILE", global = true)]
     pub creds: Option<PathBuf>,
     /// User name, or a token where there is no password
-    #[arg(long, env = "NATS_USER", value_name = "USER", global = true)]
+    #[arg(
+        long,
+        env = "NATS_USER",
+        value_name = "USER",
+        global = true,
+        hide_env_values = true
+    )]
     pub user: Option<String>,
     /// Password; prefer the variable, arguments are visible to others
     #[arg(
@@ -217,6 +223,12 @@ impl Settings {
         Ok(addresses)
     }
 
+    /// The addresses without the logins that they carry: the client logs what it is given, whole.
+    pub(super) fn places(&self) -> Result<Vec<ServerAddr>, ConnectError> {
+        let addresses = self.addresses()?.into_iter();
+        Ok(addresses.map(without_login).collect())
+    }
+
     /// Whether nothing but the addresses can say who we are.
     fn is_anonymous(&self) -> bool {
         self.user.is_none()
@@ -294,6 +306,13 @@ fn with_login_of(options: ConnectOptions, addresses: &[ServerAddr]) -> ConnectOp
     }
 }
 
+/// The address alone. Where it can't be without a login it has none.
+fn without_login(address: ServerAddr) -> ServerAddr {
+    let mut url = address.clone().into_inner();
+    let _ = (url.set_username(""), url.set_password(None));
+    ServerAddr::from_url(url).unwrap_or(address)
+}
+
 /// Undoes `%40` and the like, without which a password can't hold the characters of an address.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -324,15 +343,27 @@ fn file_error(what: &'static str, path: &Path, source: std::io::Error) -> Connec
     }
 }
 
-/// Strikes out what stands before the `@` of an address.
+/// Strikes out what stands before the `@` of an address, and what stands where its port should and is
+/// none: the beginning of a password that holds a comma.
 fn redact(server: &str) -> String {
-    match (server.find("://"), server.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => {
-            format!("{}://***{}", &server[..scheme], &server[at..])
+    let start = server.find("://").map_or(0, |scheme| scheme + "://".len());
+    let (scheme, rest) = server.split_at(start);
+    if let Some(at) = rest.rfind('@') {
+        return format!("{scheme}***{}", &rest[at..]);
+    }
+    let host_end = rest.rfind(']').unwrap_or_default();
+    match rest[host_end..].split_once(':') {
+        Some((_, port)) if !is_port(port) => {
+            format!("{scheme}{}:***", &rest[..rest.len() - port.len() - 1])
         }
-        (None, Some(at)) => format!("***{}", &server[at..]),
         _ => server.to_owned(),
     }
+}
+
+fn is_port(text: &str) -> bool {
+    text.trim_end_matches('/')
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -344,6 +375,44 @@ mod tests {
         let settings = Settings::for_servers("nats://me:secret@a:4222,nats://b:4222,token@c");
         let text = settings.servers_redacted();
         assert_eq!(text, "`nats://***@a:4222`, `nats://b:4222`, `***@c`");
+    }
+
+    #[test]
+    fn a_password_with_a_comma_is_struck_out_in_both_its_parts() {
+        let settings = Settings::for_servers("nats://me:secret,too@a:4222,nats://[::1]:4222/");
+        let text = settings.servers_redacted();
+        assert_eq!(text, "`nats://me:***`, `***@a:4222`, `nats://[::1]:4222/`");
+        let error = settings.addresses().unwrap_err().to_string();
+        assert!(
+            error.contains("me:***") && !error.contains("secret"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_client_is_given_no_login_with_an_address() {
+        let settings = Settings::for_servers("nats://me:secret@a:4222,tls://token@[::1],c");
+        let places = settings.places().unwrap();
+        let shown: Vec<&str> = places.iter().map(ServerAddr::as_url_str).collect();
+        assert_eq!(shown, ["nats://a:4222", "tls://[::1]", "nats://c"]);
+    }
+
+    #[test]
+    fn no_secret_of_the_environment_is_shown_by_the_help() {
+        use clap::CommandFactory;
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            connect: ConnectArgs,
+        }
+        for id in ["server", "user", "password", "token"] {
+            let command = Program::command();
+            let argument = command.get_arguments().find(|arg| arg.get_id() == id);
+            assert!(
+                argument.is_some_and(|arg| arg.is_hide_env_values_set()),
+                "{id}"
+            );
+        }
     }
 
     #[test]

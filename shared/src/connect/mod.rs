@@ -137,7 +137,7 @@ impl Connection {
             reason,
         };
         let nats = options
-            .connect(settings.addresses()?)
+            .connect(settings.places()?)
             .await
             .map_err(|error| unreachable(explain_connect(&error)))?;
         let info = nats.server_info();

@@ -3,23 +3,29 @@
 //! Reads as its stages: options, signals, connection, scheduler. Exit codes: 0 after a clean stop,
 //! 1 failed, 2 wrong usage.
 
+mod startup;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use repull::client::Client;
+use prometheus_client::registry::Registry;
 use repull::connect::ConnectArgs;
 use repull::id::{QueueName, WorkerId};
 use repull::telemetry::LogArgs;
 use repull::topology::Layout;
 use repull_scheduler::Scheduler;
 use repull_scheduler::config::Config;
+use repull_scheduler::metrics::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+
+use startup::Startup;
 
 /// Jobs are many small allocations that one thread makes and another frees; and the C library of the
 /// static image has an allocator that is slow at just that.
@@ -58,6 +64,9 @@ struct Args {
     /// Into how many shards schedules are split; the first scheduler of an installation decides
     #[arg(long, env = "REPULL_SHARDS", value_name = "COUNT", default_value = "1")]
     shards: NonZeroU16,
+    /// How long to wait at the start for the server; 0s: not at all
+    #[arg(long, env = "REPULL_START_TIMEOUT", value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    start_timeout: Duration,
     /// Name of this scheduler [default: the host's name and a random part]
     #[arg(long, env = "REPULL_ID", value_name = "NAME")]
     id: Option<WorkerId>,
@@ -125,15 +134,23 @@ impl Args {
 async fn run(args: Args, config: Config) -> anyhow::Result<()> {
     let shutdown = stop_on_signals()?;
     let settings = args.connect.resolve_without_context()?;
-    let client = tokio::select! {
-        client = Client::connect_as(&settings, config.id.as_str()) => client?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    let scheduler = Scheduler::builder(client).config(config).build()?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let registry = Arc::new(registry);
+    let startup = Arc::new(Startup::default());
     if let Some(address) = args.http {
-        let (registry, health) = (scheduler.registry(), scheduler.health());
+        let (registry, health) = (registry.clone(), startup.clone());
         repull::telemetry::serve(address, registry, health, shutdown.clone()).await?;
     }
+    let client = tokio::select! {
+        client = startup.connect(&settings, config.id.as_str(), args.start_timeout) => client?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let scheduler = Scheduler::builder(client)
+        .config(config)
+        .metrics(registry, metrics)
+        .build()?;
+    startup.is_over(scheduler.health());
     scheduler.run(shutdown).await?;
     info!("stopped");
     Ok(())

@@ -48,6 +48,7 @@ pub struct Scheduler {
 pub struct SchedulerBuilder {
     client: Client,
     config: Config,
+    metrics: Option<(Arc<Registry>, Metrics)>,
 }
 
 impl SchedulerBuilder {
@@ -93,16 +94,26 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Metrics that are registered already, so that they can be served before there is a connection.
+    #[must_use]
+    pub fn metrics(mut self, registry: Arc<Registry>, metrics: Metrics) -> Self {
+        self.metrics = Some((registry, metrics));
+        self
+    }
+
     /// The scheduler, or what is wrong with its options.
     pub fn build(self) -> Result<Scheduler, Error> {
         self.config.check().map_err(Error::Config)?;
-        let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
+        let (registry, metrics) = self.metrics.unwrap_or_else(|| {
+            let mut registry = Registry::default();
+            let metrics = Metrics::register(&mut registry);
+            (Arc::new(registry), metrics)
+        });
         Ok(Scheduler {
             health: Arc::new(SchedulerHealth::new(self.client.clone())),
             client: self.client,
             config: self.config,
-            registry: Arc::new(registry),
+            registry,
             metrics,
         })
     }
@@ -114,6 +125,7 @@ impl Scheduler {
         SchedulerBuilder {
             client,
             config: Config::default(),
+            metrics: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Workers that are there before what they need: they wait, say for what, and do not wait for ever.
+//! Workers and schedulers that are there before what they need: they wait, say for what, and do not wait
+//! for ever.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +8,60 @@ use repull_tests::{
 };
 use serde_json::json;
 
-/// A worker at an address where nothing listens any more.
-async fn worker_without_server(arguments: &[&str]) -> (NatsServer, Process) {
+/// A process at an address where nothing listens any more.
+async fn without_server(binary: Binary, arguments: &[&str]) -> (NatsServer, Process) {
     let mut server = NatsServer::start().await;
     server.kill().await;
-    let worker = Process::builder(Binary::Worker)
+    let process = Process::builder(binary)
         .env("NATS_URL", server.url())
         .env("REPULL_HTTP", "127.0.0.1:0")
         .args(arguments);
-    (server, worker.spawn())
+    (server, process.spawn())
+}
+
+async fn worker_without_server(arguments: &[&str]) -> (NatsServer, Process) {
+    without_server(Binary::Worker, arguments).await
+}
+
+/// In a cluster that starts as a whole it must not be restarted with growing pauses meanwhile.
+#[tokio::test]
+async fn a_scheduler_waits_for_the_server_alive_and_not_ready() {
+    let (mut server, mut scheduler) = without_server(Binary::Scheduler, &[]).await;
+    scheduler.wait_for_line("can't start yet", DEADLINE).await;
+    let (status, reason) = scheduler.http("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(
+        reason.starts_with("starting: no connection to NATS"),
+        "{reason}"
+    );
+    assert_eq!(scheduler.http("/healthz").await.0, 200);
+    let metrics = scheduler.metrics().await;
+    assert_eq!(metrics.value("repull_scheduler_leader"), 0.0);
+
+    server.restart().await;
+
+    scheduler.wait_until_ready().await;
+    scheduler
+        .wait_for_metric("repull_scheduler_leader", "it leads", |n| n == 1.0)
+        .await;
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_waits_ends_with_the_reason_or_when_it_is_asked_to() {
+    let (_server, mut scheduler) =
+        without_server(Binary::Scheduler, &["--start-timeout", "1s"]).await;
+    let status = scheduler.wait_exit(DEADLINE).await;
+    assert_eq!(status.code(), Some(1));
+    let log = scheduler.stderr();
+    for part in ["could not start within 1 s", "no connection to NATS at"] {
+        assert!(log.contains(part), "no `{part}` in\n{log}");
+    }
+
+    let (_server, mut scheduler) = without_server(Binary::Scheduler, &[]).await;
+    scheduler.wait_for_line("can't start yet", DEADLINE).await;
+    scheduler.terminate();
+    assert!(scheduler.wait_exit(DEADLINE).await.success());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod bench;
 mod faults;
 mod fuzzed;
 mod harness;
+mod identity;
 mod languages;
 mod life;
 mod loads;

@@ -1,0 +1,429 @@
+//! TLS, and every way to prove who one is: with each the whole installation works under the roles of
+//! `deploy/nats`, and whoever proves the wrong thing is refused and told so.
+//!
+//! Certificates, nkeys and JWTs are made anew by each test.
+
+use std::path::{Path, PathBuf};
+
+use async_nats::ConnectOptions;
+use futures_util::StreamExt;
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose};
+use repull_tests::{
+    Binary, DEADLINE, NatsServer, Output, Process, ProcessBuilder, eventually, repository,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn deployed(name: &str) -> String {
+    let path = repository().join("deploy/nats").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}
+
+/// A process of a role, with these variables beside the usual ones.
+fn process(binary: Binary, role: &str, url: &str, proof: &[(&str, PathBuf)]) -> ProcessBuilder {
+    let process = Process::builder(binary)
+        .env("NATS_URL", url)
+        .env("REPULL_INBOX_PREFIX", format!("_INBOX_{role}"));
+    let process = match binary {
+        Binary::Worker | Binary::Scheduler => process.env("REPULL_HTTP", "127.0.0.1:0"),
+        Binary::Cli | Binary::Example(_) => process,
+    };
+    proof
+        .iter()
+        .fold(process, |process, (name, value)| process.env(name, value))
+}
+
+/// A scheduler, a worker and an operator work together, each by its own proof.
+async fn assert_all_work(
+    server: &NatsServer,
+    url: &str,
+    proof: impl Fn(&str) -> Vec<(&'static str, PathBuf)>,
+) {
+    let start = async |binary, role: &str| process(binary, role, url, &proof(role)).start().await;
+    let mut scheduler = start(Binary::Scheduler, "scheduler").await;
+    let mut worker = start(Binary::Worker, "worker").await;
+    let submit = [
+        "job",
+        "submit",
+        "fail",
+        "{\"times\": 1}",
+        "--backoff",
+        "10ms,1,20ms",
+        "--wait",
+    ];
+    let submitted = process(Binary::Cli, "operator", url, &proof("operator"));
+    let _ = submitted.args(submit).run(b"").await.success();
+    worker.stop().await;
+    scheduler.stop().await;
+    let mut refused = server.logs();
+    refused.retain(|line| line.contains("Violation"));
+    assert!(refused.is_empty(), "refused:\n{}", refused.join("\n"));
+}
+
+/// What a command says that is not let in.
+async fn refused(url: &str, proof: &[(&str, PathBuf)]) -> Output {
+    let command = process(Binary::Cli, "operator", url, proof).args(["queue", "list"]);
+    command.run(b"").await.code(1)
+}
+
+#[track_caller]
+fn assert_says(output: &Output, part: &str) {
+    assert!(output.stderr.contains(part), "no `{part}` in {output}");
+}
+
+/// An authority, and the folder in which its certificates lie.
+struct Authority {
+    issuer: Issuer<'static, rcgen::KeyPair>,
+    certificate: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    /// Writes `<name>.crt` and `<name>.key`, good for 127.0.0.1, and the authority's own `ca.crt`.
+    fn issue(&self, folder: &Path, name: &str) -> Vec<(&'static str, PathBuf)> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        vec![
+            ("NATS_CA", file(folder, "ca.crt", &self.certificate)),
+            (
+                "NATS_CERT",
+                file(folder, &format!("{name}.crt"), &certificate),
+            ),
+            (
+                "NATS_KEY",
+                file(folder, &format!("{name}.key"), &key.serialize_pem()),
+            ),
+        ]
+    }
+}
+
+/// A server with the shipped TLS settings, whose files lie in that folder.
+async fn server_with_tls(folder: &Path) -> (NatsServer, String) {
+    let config = deployed("tls.conf").replace("./tls/", &format!("{}/", folder.display()));
+    let server = NatsServer::builder().config(&config).start().await;
+    let url = format!("tls://{}", server.address());
+    (server, url)
+}
+
+#[tokio::test]
+async fn with_mutual_tls_all_work_and_who_has_no_certificate_is_refused() {
+    let folder = folder();
+    let ours = Authority::new();
+    ours.issue(folder.path(), "tls");
+    let (server, url) = server_with_tls(folder.path()).await;
+    let client = ours.issue(folder.path(), "client");
+    assert_all_work(&server, &url, |_| client.clone()).await;
+
+    let without = refused(&url, &client[..1]).await;
+    assert_says(&without, "no connection to NATS");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let others = Authority::new().issue(elsewhere.path(), "client");
+    let foreign = [&client[..1], &others[1..]].concat();
+    assert_says(&refused(&url, &foreign).await, "no connection to NATS");
+    // The server's own certificate is checked too.
+    let fooled = refused(&url, &others).await;
+    assert_says(&fooled, "invalid peer certificate");
+}
+
+/// Renewal needs no restart: the files are read at each connect.
+#[tokio::test]
+async fn renewed_certificates_are_used_at_the_next_connect() {
+    let folder = folder();
+    let first = Authority::new();
+    first.issue(folder.path(), "tls");
+    let (mut server, url) = server_with_tls(folder.path()).await;
+    let client = first.issue(folder.path(), "client");
+    let _scheduler = process(Binary::Scheduler, "scheduler", &url, &client)
+        .start()
+        .await;
+    let mut worker = process(Binary::Worker, "worker", &url, &client)
+        .start()
+        .await;
+    server.stop().await;
+
+    let second = Authority::new();
+    second.issue(folder.path(), "tls");
+    second.issue(folder.path(), "client");
+    server.restart().await;
+
+    worker.wait_until_ready().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn with_an_nkey_for_each_role_all_work_and_another_one_is_refused() {
+    let folder = folder();
+    let mut config = String::new();
+    for role in [
+        "producer",
+        "worker",
+        "scheduler",
+        "operator",
+        "observer",
+        "admin",
+        "sys",
+    ] {
+        let key = KeyPair::new_user();
+        file(folder.path(), &format!("{role}.seed"), &key.seed().unwrap());
+        config += &format!(
+            "REPULL_{}_NKEY: {}\n",
+            role.to_uppercase(),
+            key.public_key()
+        );
+    }
+    let include = "include \"permissions.conf\"";
+    config += &deployed("accounts-nkey.conf").replace(include, &deployed("permissions.conf"));
+    let server = NatsServer::builder().config(&config).start().await;
+    let seed = |name: &str| vec![("NATS_NKEY", folder.path().join(format!("{name}.seed")))];
+    assert_all_work(&server, &server.url(), seed).await;
+
+    let stranger = KeyPair::new_user().seed().unwrap();
+    file(folder.path(), "stranger.seed", &stranger);
+    let output = refused(&server.url(), &seed("stranger")).await;
+    assert_says(&output, "refused the credentials");
+    assert!(!output.stderr.contains(stranger.trim()), "{output}");
+    file(folder.path(), "broken.seed", "SUAGARBAGE");
+    let output = refused(&server.url(), &seed("broken")).await;
+    assert!(!output.stderr.contains("SUAGARBAGE"), "{output}");
+}
+
+/// A claim of NATS, signed.
+fn token(issuer: &KeyPair, subject: &str, kind: &str, mut nats: Value) -> String {
+    nats["type"] = kind.into();
+    nats["version"] = 2.into();
+    let mut claims = json!({
+        "jti": KeyPair::new_user().public_key(), "iat": chrono::Utc::now().timestamp(), "iss": issuer.public_key(),
+        "name": "test", "sub": subject, "nats": nats,
+    });
+    if let Some(audience) = claims["nats"].as_object_mut().unwrap().remove("aud") {
+        claims["aud"] = audience;
+    }
+    let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
+    let text = format!(
+        "{}.{}",
+        base64url(header.to_string().as_bytes()),
+        base64url(claims.to_string().as_bytes())
+    );
+    let signature = issuer.sign(text.as_bytes()).unwrap();
+    format!("{text}.{}", base64url(&signature))
+}
+
+const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64url(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let number = chunk
+            .iter()
+            .fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            let digit = number >> (18 - 6 * place) & 63;
+            text.push(BASE64URL[digit as usize].into());
+        }
+    }
+    text
+}
+
+fn from_base64url(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut number, mut bits) = (0_u32, 0);
+    for digit in text.bytes() {
+        let value = BASE64URL.iter().position(|other| *other == digit).unwrap();
+        number = number << 6 | u32::try_from(value).unwrap();
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((number >> bits & 255) as u8);
+        }
+    }
+    bytes
+}
+
+/// What a token claims; its signature is not looked at.
+fn claims(token: &str) -> Value {
+    let body = token.split('.').nth(1).expect("a JWT");
+    serde_json::from_slice(&from_base64url(body)).unwrap()
+}
+
+/// What `permissions.conf` allows and denies a role, as a user's claims say it.
+fn claims_of(role: &str) -> Value {
+    let text = deployed("permissions.conf");
+    let start = format!("REPULL_{} = {{", role.to_uppercase());
+    let lists = text.split_once(&start).expect("the role").1;
+    let lists = lists.split("\n}").next().unwrap();
+    let lines: Vec<&str> = lists
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    let lists = lines.join("\n");
+    let (publish, subscribe) = lists.split_once("subscribe =").unwrap();
+    let (publish, denied) = publish.split_once("deny =").unwrap_or((publish, ""));
+    let words = |text: &str| -> Vec<String> {
+        text.split('"')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    json!({
+        "pub": {"allow": words(publish), "deny": words(denied)},
+        "sub": {"allow": words(subscribe)},
+        "subs": -1, "data": -1, "payload": -1,
+    })
+}
+
+/// A file as `nsc` writes it.
+fn creds(folder: &Path, name: &str, token: &str, user: &KeyPair) -> PathBuf {
+    let seed = user.seed().unwrap();
+    let text = format!(
+        "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    );
+    file(folder, &format!("{name}.creds"), &text)
+}
+
+#[tokio::test]
+async fn with_credentials_of_operator_mode_all_work_and_those_of_another_account_are_refused() {
+    let folder = folder();
+    let (operator, system, account) = (
+        KeyPair::new_operator(),
+        KeyPair::new_account(),
+        KeyPair::new_account(),
+    );
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    // One signing key a role, with the role's lists: in a user's own token they would be longer than
+    // what a server reads of a client that it does not know yet.
+    let roles = ["scheduler", "worker", "operator"].map(|role| (role, KeyPair::new_account()));
+    let scopes = roles.iter().map(|(role, key)| {
+        json!({"kind": "user_scope", "key": key.public_key(), "role": role, "template": claims_of(role)})
+    });
+    let scopes: Vec<Value> = scopes.collect();
+    let accounts = [
+        token(
+            &operator,
+            &system.public_key(),
+            "account",
+            json!({"limits": {
+                "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+                "conn": -1, "leaf": -1,
+            }}),
+        ),
+        token(
+            &operator,
+            &account.public_key(),
+            "account",
+            json!({"limits": limits, "signing_keys": scopes}),
+        ),
+    ];
+    let config = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}: {}\n{}: {}\n}}\n",
+        token(
+            &operator,
+            &operator.public_key(),
+            "operator",
+            json!({"system_account": system.public_key()})
+        ),
+        system.public_key(),
+        system.public_key(),
+        accounts[0],
+        account.public_key(),
+        accounts[1],
+    );
+    let server = NatsServer::builder().config(&config).start().await;
+    let rights = json!({"issuer_account": account.public_key()});
+    for (role, key) in &roles {
+        let user = KeyPair::new_user();
+        let token = token(key, &user.public_key(), "user", rights.clone());
+        creds(folder.path(), role, &token, &user);
+    }
+    let proof = |role: &str| vec![("NATS_CREDS", folder.path().join(format!("{role}.creds")))];
+    assert_all_work(&server, &server.url(), proof).await;
+
+    let (user, stranger) = (KeyPair::new_user(), KeyPair::new_account());
+    let token = token(&stranger, &user.public_key(), "user", rights);
+    creds(folder.path(), "stranger", &token, &user);
+    let output = refused(&server.url(), &proof("stranger")).await;
+    assert_says(&output, "refused the credentials");
+    assert!(!output.stderr.contains(&token), "{output}");
+}
+
+/// Answers the server's questions who somebody is: whoever has the password of the role's name gets
+/// the role's permissions.
+async fn answer_callouts(service: async_nats::Client, issuer: KeyPair) {
+    let mut questions = service.subscribe("$SYS.REQ.USER.AUTH").await.unwrap();
+    service.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            let asked = claims(std::str::from_utf8(&question.payload).unwrap());
+            let (given, key) = (
+                &asked["nats"]["connect_opts"],
+                asked["nats"]["user_nkey"].as_str().unwrap(),
+            );
+            let role = given["user"].as_str().unwrap_or_default();
+            let mut answer = if given["pass"] == format!("{role}-by-callout") {
+                let mut rights = claims_of(role);
+                rights["aud"] = "REPULL".into();
+                json!({"jwt": token(&issuer, key, "user", rights)})
+            } else {
+                json!({"error": "nobody of that name and password"})
+            };
+            answer["aud"] = asked["nats"]["server_id"]["id"].clone();
+            let answer = token(&issuer, key, "authorization_response", answer);
+            let to = question.reply.expect("a question");
+            service.publish(to, answer.into()).await.unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn by_an_auth_callout_all_work_and_who_is_refused_by_it_is_told() {
+    let issuer = KeyPair::new_account();
+    let config = format!(
+        "accounts {{\nAUTH: {{users: [{{user: callout, password: callout}}]}}\nREPULL: {{jetstream: enabled}}\nSYS: {{}}\n}}\nsystem_account: SYS\nauthorization {{auth_callout {{issuer: {}, auth_users: [callout], account: AUTH}}}}",
+        issuer.public_key()
+    );
+    let server = NatsServer::builder().config(&config).start().await;
+    let service = ConnectOptions::with_user_and_password("callout".into(), "callout".into());
+    answer_callouts(service.connect(server.url()).await.unwrap(), issuer).await;
+    let proof = |role: &str| {
+        vec![
+            ("NATS_USER", PathBuf::from(role)),
+            ("NATS_PASSWORD", PathBuf::from(format!("{role}-by-callout"))),
+        ]
+    };
+    assert_all_work(&server, &server.url(), proof).await;
+
+    let wrong = [
+        proof("operator")[0].clone(),
+        ("NATS_PASSWORD", PathBuf::from("wrong-one")),
+    ];
+    let output = refused(&server.url(), &wrong).await;
+    assert_says(&output, "refused the credentials");
+    assert!(!output.stderr.contains("wrong-one"), "{output}");
+}

@@ -12,7 +12,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use repull::clock;
 use repull::job::Job;
 use repull::telemetry::trace;
-use repull::wire::{self, DecodeError};
+use repull::wire::{self, DecodeError, EventKind};
 use tokio::sync::mpsc;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -169,6 +169,7 @@ impl JobTask {
             ending = Ending::Cancelled { reason };
         }
         span.in_scope(|| log_ending(&ending, ran));
+        let may_be_retried = !matches!(ending, Ending::Permanent { .. });
         if let Some(kind) = error_type(&ending) {
             trace::failed(&span, kind);
         }
@@ -183,6 +184,9 @@ impl JobTask {
         };
         let ended_at = (started_at + TimeDelta::from_std(ran).unwrap_or_default()).trunc_subsecs(6);
         let plan = settle::plan(&subject, ending, ended_at, fastrand::f64());
+        if may_be_retried && plan.kind == Some(EventKind::Failed) {
+            span.in_scope(|| error!("given up, no attempt is left; moving it to the dead"));
+        }
         Done {
             sequence,
             verdict,
@@ -213,22 +217,26 @@ pub(crate) fn refuse_start(
     now: DateTime<Utc>,
 ) -> Option<Plan> {
     let (job, attempt) = (subject.job, subject.attempt);
+    let schedule = job.schedule.as_ref().map(tracing::field::display);
+    let give_up = |error: String| {
+        error!(job = %job.id, task = %job.task, queue = %job.queue, attempt, schedule, error, "given up before it could start; moving it to the dead");
+        Some(settle::given_up(subject, error, now))
+    };
     if attempt > max_attempts {
-        let lost = attempt - 1 - job.attempts_used;
-        let error = format!(
-            "its worker was lost while it ran, {lost} times in a row; no attempt of {max_attempts} is left"
-        );
-        return Some(settle::given_up(subject, error, now));
+        let used = job.attempts_used;
+        let why = match attempt.saturating_sub(1).saturating_sub(used) {
+            0 => format!("it came with {used} attempts used"),
+            lost => format!("its worker was lost while it ran, {lost} times in a row"),
+        };
+        return give_up(format!("{why}; no attempt of {max_attempts} is left"));
     }
     if let Some(expires) = job.expires.filter(|expires| attempt == 1 && now > *expires) {
-        info!(job = %job.id, task = %job.task, %expires, "expired before it could start");
+        info!(job = %job.id, task = %job.task, queue = %job.queue, attempt, schedule, %expires, "expired before it could start");
         return Some(settle::plan(subject, Ending::Expired, now, 0.0));
     }
     if let Some(deadline) = job.deadline.filter(|deadline| now > *deadline) {
-        return Some(settle::given_up(
-            subject,
-            format!("its deadline {deadline} passed before it could start"),
-            now,
+        return give_up(format!(
+            "its deadline {deadline} passed before it could start"
         ));
     }
     None
@@ -255,5 +263,37 @@ fn log_ending(ending: &Ending, ran: Duration) {
         Ending::Cancelled { reason } => info!(?ran, %reason, "cancelled"),
         Ending::Expired | Ending::Superseded => debug!("not started"),
         Ending::UnknownTask => warn!("no handler for this task here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use repull::id::{Namespace, WorkerId};
+    use repull::wire::headers;
+
+    /// The number is whatever a stranger wrote into a header.
+    #[test]
+    fn a_job_that_comes_with_all_its_attempts_used_is_given_up() {
+        let (namespace, worker) = (Namespace::default(), WorkerId::generate());
+        for used in [3, u32::MAX] {
+            let mut job = Job::json("t", &1).unwrap();
+            job.attempts_used = used;
+            let subject = settle::Subject {
+                namespace: &namespace,
+                worker: &worker,
+                job: &job,
+                sequence: 1,
+                attempt: used.saturating_add(1),
+                started_at: clock::now(),
+                policy: settle::Policy::default(),
+                value_bytes_max: 0,
+            };
+            let plan = refuse_start(&subject, 3, clock::now()).unwrap();
+            assert_eq!(plan.kind, Some(EventKind::Failed));
+            let reason = plan.publish[0].headers.get(headers::REASON).unwrap();
+            let expected = format!("it came with {used} attempts used; no attempt of 3 is left");
+            assert_eq!(reason.as_str(), expected);
+        }
     }
 }

@@ -64,7 +64,7 @@ impl InFlight {
         let served = self.beacons.iter().any(|beacon| beacon.serves(&lane));
         if is_with_a_worker(summary.sequence, progress, served) {
             summary.state = JobState::Running;
-            summary.attempt += 1;
+            summary.attempt = summary.attempt.saturating_add(1);
         }
         Ok(())
     }

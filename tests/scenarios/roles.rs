@@ -115,6 +115,13 @@ async fn with_its_role_each_does_all_of_its_work_and_is_refused_nothing() {
     let enqueued = producer.enqueue(hopeless).await.unwrap();
     outcome(&producer, &enqueued, DEADLINE).await;
 
+    // And many from a file, which looks whether they are there already.
+    for _ in 0..2 {
+        let many = fleet.process(Binary::Cli, "producer");
+        let many = many.args(["job", "submit", "echo", "--lines", "-"]);
+        let _ = many.run(b"1\n2\n").await.success();
+    }
+
     operate(&fleet).await;
     observe(&fleet).await;
 
@@ -326,6 +333,19 @@ async fn a_command_beyond_its_role_says_what_is_not_allowed() {
             assert!(output.stderr.contains(part), "no `{part}` in {output}");
         }
     }
+}
+
+/// The easiest thing to forget with a role: the server's words alone name neither the option nor a cure.
+#[tokio::test]
+async fn a_command_without_the_inbox_of_its_role_is_told_of_the_option() {
+    let fleet = Fleet::start().await;
+    let command = fleet.process(Binary::Cli, "operator");
+    let command = command.env("REPULL_INBOX_PREFIX", "_INBOX");
+    let output = command.args(["queue", "list"]).run(b"").await.code(1);
+    for part in ["Permissions Violation for Subscription", "--inbox-prefix"] {
+        assert!(output.stderr.contains(part), "no `{part}` in {output}");
+    }
+    assert!(!output.stderr.contains("-js"), "{output}");
 }
 
 /// With its role a worker may make no consumer: it waits until the scheduler has.

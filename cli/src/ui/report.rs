@@ -144,6 +144,8 @@ fn hint_for_connection(error: &ConnectError) -> Option<&'static str> {
             "name a server with --server, NATS_URL or --context; `repull dev` starts one to try things out",
         ),
         ConnectError::TooOld { .. } => Some("upgrade the server; releases are at nats.io"),
+        // What the server forbids says by itself what is missing.
+        ConnectError::NoJetStream { reason, .. } if reason.contains("Violation") => None,
         ConnectError::NoJetStream { .. } => Some(
             "start the server with `-js`, or enable JetStream for this account in its configuration",
         ),

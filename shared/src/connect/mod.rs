@@ -205,6 +205,9 @@ impl Connection {
             return Ok(());
         }
         let reason = match refusal {
+            Some(refusal) if refusal.contains("for Subscription to") => format!(
+                "{refusal}; these credentials may not hear answers there, name the prefix of their role with `--inbox-prefix` or `REPULL_INBOX_PREFIX`"
+            ),
             Some(refusal) => refusal,
             None if ["503", "no responders", "resource does not exist"]
                 .iter()

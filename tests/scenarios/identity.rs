@@ -9,9 +9,7 @@ use async_nats::ConnectOptions;
 use futures_util::StreamExt;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose};
-use repull_tests::{
-    Binary, DEADLINE, NatsServer, Output, Process, ProcessBuilder, eventually, repository,
-};
+use repull_tests::{Binary, NatsServer, Output, Process, ProcessBuilder, repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -14,6 +14,7 @@ mod life;
 mod loads;
 mod metrics;
 mod pods;
+mod poison;
 mod roles;
 mod scaling;
 mod schedulers;

@@ -3,13 +3,18 @@
 //! The client library's ordered consumer makes itself anew after a gap, a missed heartbeat or a new
 //! connection. What it does not notice is added here: a stream that was deleted and made again, and
 //! a consumer that has fallen silent while the stream goes on.
+//!
+//! A message that no client can be sent ends the connection that it comes over, each time anew. So
+//! each reader has a connection of its own, and looks over the scheduler's whether its next message
+//! is one of those before it begins, and whenever its connection was lost.
 
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use futures_util::StreamExt;
-use repull::client::Client;
+use repull::client::{Client, Stored};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +22,9 @@ use tracing::{debug, info, warn};
 
 /// How often the stream itself is asked whether we have all of it.
 const CHECK_EVERY: Duration = Duration::from_secs(20);
+
+/// What the server shows as the name of a reader's connection.
+const READER: &str = "repull-scheduler reader";
 
 /// Which stream, and how much of each message.
 #[derive(Debug)]
@@ -39,10 +47,17 @@ pub(crate) trait Sink: Send {
     fn caught_up(&mut self) -> impl Future<Output = ()> + Send;
     /// The stream is another one than before: what was read is void, and all of it comes again.
     fn restarted(&mut self) -> impl Future<Output = ()> + Send;
+    /// A message that can't be read, and is passed over once this has succeeded.
+    fn unreadable(
+        &mut self,
+        found: &Stored,
+    ) -> impl Future<Output = Result<(), repull::client::Error>> + Send;
 }
 
 struct Follower<S> {
     client: Client,
+    /// The connection that is read over, while there is one.
+    reader: Option<Client>,
     source: Source,
     sink: S,
     /// The last sequence handed over or known not to be for us.
@@ -61,6 +76,7 @@ pub(crate) async fn follow<S: Sink>(
 ) {
     let mut follower = Follower {
         client,
+        reader: None,
         source,
         sink,
         position: 0,
@@ -73,6 +89,7 @@ pub(crate) async fn follow<S: Sink>(
         tokio::select! {
             ended = follower.read() => {
                 if let Err(error) = ended {
+                    follower.reader = None;
                     warn!(stream = %follower.source.stream, %error, "reading the stream was interrupted; starting again");
                 }
             }
@@ -91,11 +108,16 @@ pub(crate) async fn follow<S: Sink>(
 impl<S: Sink> Follower<S> {
     /// Reads with one consumer until something is wrong with it.
     async fn read(&mut self) -> Result<(), async_nats::Error> {
-        let stream = self
-            .client
-            .jetstream()
-            .get_stream(&self.source.stream)
-            .await?;
+        self.connected().await;
+        self.pass_unreadable().await?;
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => self.client.another(READER).await?,
+        };
+        let mut connection = reader.connection().changes();
+        connection.mark_unchanged();
+        self.reader = Some(reader.clone());
+        let stream = reader.jetstream().get_stream(&self.source.stream).await?;
         let info = stream.cached_info().clone();
         self.compare(&info).await;
         let deliver_policy = match self.position {
@@ -105,7 +127,7 @@ impl<S: Sink> Follower<S> {
             },
         };
         let config = push::OrderedConfig {
-            deliver_subject: self.client.nats().new_inbox(),
+            deliver_subject: reader.nats().new_inbox(),
             description: Some("Repull: scheduler".to_owned()),
             headers_only: self.source.headers_only,
             deliver_policy,
@@ -130,6 +152,10 @@ impl<S: Sink> Follower<S> {
                     Some(Err(error)) => debug!(stream = %self.source.stream, %error, "the consumer is made anew"),
                     None => return Err("the subscription ended".into()),
                 },
+                Ok(()) = connection.changed() => {
+                    debug!(stream = %self.source.stream, "the reader's connection was lost or came back");
+                    return Ok(());
+                }
                 _ = check.tick() => {
                     let info = stream.get_info().await?;
                     if self.compare(&info).await {
@@ -145,6 +171,31 @@ impl<S: Sink> Follower<S> {
                 }
             }
         }
+    }
+
+    /// Waits for the scheduler's own connection.
+    async fn connected(&self) {
+        let mut changes = self.client.connection().changes();
+        while self.client.nats().connection_state() != State::Connected {
+            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+        }
+    }
+
+    /// Passes over what comes next and can't be read.
+    async fn pass_unreadable(&mut self) -> Result<(), repull::client::Error> {
+        while let Some(found) = self
+            .client
+            .stored_from(&self.source.stream, ">", self.position + 1)
+            .await?
+        {
+            let Err(reason) = found.read_headers() else {
+                break;
+            };
+            warn!(stream = %self.source.stream, sequence = found.sequence, %reason, "passing over a message that can't be read");
+            self.sink.unreadable(&found).await?;
+            self.move_to(found.sequence);
+        }
+        Ok(())
     }
 
     async fn take(&mut self, message: jetstream::Message) -> Result<(), async_nats::Error> {

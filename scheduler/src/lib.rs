@@ -43,6 +43,7 @@ mod sharding;
 mod shards;
 mod started;
 mod sweep;
+mod unreadable;
 mod watermark;
 
 pub use error::Error;

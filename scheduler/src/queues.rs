@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::Message;
-use repull::client::Client;
+use repull::client::{Client, Error, Stored};
 use repull::id::{Lane, Priority, QueueName};
 use repull::queue::QueueSettings;
 use repull::topology::{Bucket, Topology};
@@ -100,6 +100,15 @@ impl Sink for Queues {
     async fn restarted(&mut self) {
         self.has_all = false;
         self.settings.send_replace(AllSettings::new());
+    }
+
+    /// Only who may write settings can have written it; it is for them to mend.
+    async fn unreadable(&mut self, found: &Stored) -> Result<(), Error> {
+        error!(
+            subject = found.subject,
+            "settings of a queue can't be read; they do not apply"
+        );
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_nats::jetstream::Message;
 use chrono::{DateTime, Utc};
-use repull::client::Client;
+use repull::client::{Client, Error, Stored};
 use repull::id::ScheduleId;
 use repull::schedule::Schedule;
 use repull::topology::Bucket;
@@ -82,6 +82,15 @@ impl Sink for Schedules {
         for shard in &self.shards {
             let _ = shard.send(Input::SchedulesRestarted).await;
         }
+    }
+
+    /// Only who may write schedules can have written it; it is for them to mend.
+    async fn unreadable(&mut self, found: &Stored) -> Result<(), Error> {
+        error!(
+            subject = found.subject,
+            "an entry of the bucket of schedules can't be read; it fires nothing"
+        );
+        Ok(())
     }
 }
 

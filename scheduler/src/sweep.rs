@@ -1,25 +1,23 @@
 //! Finds messages in the work queue that no worker will ever get.
 //!
-//! Two kinds: those on a subject that no queue's consumer can match, which are moved to the dead
-//! jobs with what is wrong with them; and orphans, which match a consumer that has lost track of
+//! Three kinds: those on a subject that no queue's consumer can match, and those that end the
+//! connection of whoever is sent them, which are moved to the dead jobs with what is wrong with them;
+//! and orphans, which match a consumer that has lost track of
 //! them (a fault of the server's). An orphan whose job is done was acked and not removed (nats-server
 //! 2.12.12 does so now and then when the leader of a replicated work queue is killed) and is deleted;
 //! the others come back when the consumer is made anew.
 
 use std::collections::BTreeMap;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::message::StreamMessage;
-use chrono::SecondsFormat;
 use futures_util::TryStreamExt;
-use repull::client::{Client, Error, Expect, Message};
-use repull::clock;
+use repull::client::{Client, Error};
 use repull::id::Lane;
 use repull::topology::Topology;
-use repull::wire::{self, Place, headers};
+use repull::wire::{self, Place};
 use tracing::{error, info, warn};
 
 use crate::metrics::{Metrics, QueueLabels};
+use crate::unreadable::{Found, bury};
 
 /// Most malformed messages that one sweep moves.
 const MOVED_MAX: usize = 1_000;
@@ -33,8 +31,10 @@ const APART_MIN: u32 = 3;
 /// How many listings in a row must find the same orphans before the consumer is made anew.
 const ORPHANED_MIN: u32 = 3;
 
-/// The queue of dead messages whose own names none.
-const NO_QUEUE: &str = "malformed";
+/// Most bytes of a lane's messages that one sweep looks at for what can't be read, and what each
+/// counts for at least: together some two thousand messages.
+const LOOKED_AT_BYTES_MAX: usize = 16 << 20;
+const LOOKED_AT_BYTES_MIN: usize = 8 << 10;
 
 /// The sweep and what it remembers from one time to the next.
 pub(crate) struct Sweep {
@@ -45,6 +45,8 @@ pub(crate) struct Sweep {
     apart: u32,
     /// Orphans by lane: for how many listings, and the consumer's last delivery then.
     orphaned: BTreeMap<Lane, (u32, u64)>,
+    /// Up to where a lane was looked at for what can't be read, where that did not end.
+    looked_to: BTreeMap<Lane, u64>,
 }
 
 impl Sweep {
@@ -55,6 +57,7 @@ impl Sweep {
             metrics,
             apart: 0,
             orphaned: BTreeMap::new(),
+            looked_to: BTreeMap::new(),
         }
     }
 
@@ -77,53 +80,43 @@ impl Sweep {
             let Some(found) = self.client.next_message(&stream, filter, 1).await? else {
                 return Ok(());
             };
-            self.client.publish(&self.dead(&found, reason)).await?;
-            let deleted = self.client.stream_handle(&stream).await?;
-            deleted
-                .delete_message(found.sequence)
-                .await
-                .map_err(|error| {
-                    self.client.failed(
-                        format!("delete message {} of `{stream}`", found.sequence),
-                        error,
-                    )
-                })?;
-            error!(subject = %found.subject, sequence = found.sequence, reason, "moved a message to the dead jobs");
+            bury(&self.client, &stream, Found::message(&found, reason)).await?;
         }
         Ok(())
     }
 
-    /// The message as a dead one, in the form in which workers bury what they can't read.
-    fn dead(&self, found: &StreamMessage, reason: &str) -> Message {
-        let namespace = self.client.namespace();
-        let mut dead_headers = HeaderMap::new();
-        for (name, values) in found.headers.iter() {
-            let text: &str = name.as_ref();
-            if !text.starts_with(headers::SERVER_PREFIX) {
-                for value in values {
-                    dead_headers.append(name.clone(), value.clone());
-                }
+    /// Moves to the dead what no worker can be sent. That is found where messages have been delivered
+    /// more than once: the first delivery of such a message ends the connection.
+    async fn look_for_unreadable(
+        &mut self,
+        lane: &Lane,
+        info: &async_nats::jetstream::consumer::Info,
+    ) -> Result<(), Error> {
+        if info.num_redelivered == 0 {
+            self.looked_to.remove(lane);
+            return Ok(());
+        }
+        let stream = Place::Jobs.stream(self.client.namespace());
+        let filter = Place::Jobs.lane_wildcard(self.client.namespace(), lane);
+        let first = info.ack_floor.stream_sequence + 1;
+        let mut from = self.looked_to.remove(lane).unwrap_or(first).max(first);
+        let mut bytes = 0;
+        while from <= info.delivered.stream_sequence {
+            if bytes >= LOOKED_AT_BYTES_MAX {
+                // The rest the next time, and then from the start again.
+                self.looked_to.insert(lane.clone(), from);
+                return Ok(());
+            }
+            let Some(found) = self.client.stored_from(&stream, &filter, from).await? else {
+                return Ok(());
+            };
+            from = found.sequence + 1;
+            bytes += LOOKED_AT_BYTES_MIN + found.body.len();
+            if let Some(found) = Found::unreadable(&found, Place::Jobs) {
+                bury(&self.client, &stream, found).await?;
             }
         }
-        let died_at = clock::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        dead_headers.insert(headers::REASON, reason);
-        dead_headers.insert(headers::DIED_AT, died_at);
-        dead_headers.insert(headers::FOUND_ON, found.subject.as_str());
-        let token = found.subject.split('.').nth(2).unwrap_or_default();
-        let lane = token
-            .parse::<Lane>()
-            .map_or(NO_QUEUE.to_owned(), |lane| lane.to_string());
-        Message {
-            subject: format!(
-                "{namespace}.{}.{lane}.undecodable.{}",
-                Place::Dead.token(),
-                found.sequence
-            ),
-            headers: dead_headers,
-            body: found.payload.clone(),
-            id: format!("dead:{}", found.sequence),
-            expect: Expect::Anything,
-        }
+        Ok(())
     }
 
     /// Compares how many messages the stream has with what its consumers know of. Subjects are
@@ -142,6 +135,9 @@ impl Sweep {
                     .failed(format!("look up stream `{name}`"), error)
             })?;
         let consumers = self.client.lane_consumers().await?;
+        for (lane, info) in &consumers {
+            self.look_for_unreadable(lane, info).await?;
+        }
         let known: u64 = consumers
             .values()
             .map(|info| info.num_pending + info.num_ack_pending as u64)

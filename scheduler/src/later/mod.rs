@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
-use repull::client::Client;
+use repull::client::{Client, Error, Stored};
 use repull::clock;
 use repull::wire::{Place, headers};
 use tokio::sync::{mpsc, watch};
@@ -19,8 +19,10 @@ use crate::follow::{Sink, Source, follow};
 use crate::shard::Input;
 use crate::sharding::{Share, shard_of};
 use crate::started::Started;
+use crate::unreadable::{Found, bury};
 
 struct LaterSink {
+    client: Client,
     shards: Vec<mpsc::Sender<Input>>,
     access: Arc<Access>,
     started: Started,
@@ -36,6 +38,7 @@ pub(crate) async fn watch(
 ) {
     let source = source(&client);
     let sink = LaterSink {
+        client: client.clone(),
         shards,
         access,
         started,
@@ -75,6 +78,14 @@ impl Sink for LaterSink {
     async fn restarted(&mut self) {
         for shard in &self.shards {
             let _ = shard.send(Input::LaterRestarted).await;
+        }
+    }
+
+    async fn unreadable(&mut self, found: &Stored) -> Result<(), Error> {
+        let stream = Place::Later.stream(self.client.namespace());
+        match Found::unreadable(found, Place::Later) {
+            Some(found) => bury(&self.client, &stream, found).await,
+            None => Ok(()),
         }
     }
 }
@@ -152,4 +163,9 @@ impl Sink for Overdue {
     }
 
     async fn restarted(&mut self) {}
+
+    /// Who follows the stream all the time moves it to the dead.
+    async fn unreadable(&mut self, _: &Stored) -> Result<(), Error> {
+        Ok(())
+    }
 }

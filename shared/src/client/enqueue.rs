@@ -181,22 +181,11 @@ impl Client {
         place: Place,
         subject: &str,
     ) -> Result<Option<async_nats::jetstream::message::StreamMessage>, super::Error> {
-        use async_nats::jetstream::stream::LastRawMessageErrorKind;
         #[cfg(feature = "test")]
         if let Some(memory) = self.memory() {
             return Ok(memory.last(place, subject));
         }
-        let name = place.stream(self.namespace());
-        let what = || format!("read the last message on `{subject}`");
-        let stream = self
-            .jetstream()
-            .get_stream_no_info(&name)
-            .await
-            .map_err(|error| self.failed(what(), error))?;
-        match stream.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(self.failed(what(), error)),
-        }
+        let stream = place.stream(self.namespace());
+        self.last_message(&stream, subject).await
     }
 }

@@ -33,6 +33,7 @@ mod queues;
 mod requests;
 mod scan;
 mod schedules;
+mod stored;
 mod submit;
 mod superseded;
 mod survey;
@@ -54,6 +55,7 @@ pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, re
 pub use queues::{ConsumerView, LaneView, QueueView};
 pub use requests::{Reply, Requests};
 pub use schedules::{ScheduleListing, StoredSchedule, UnusableSchedule};
+pub use stored::Stored;
 pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 
@@ -148,6 +150,12 @@ impl Client {
                 memory: None,
             }),
         }
+    }
+
+    /// The same over a connection of its own, for what must not disturb this one.
+    pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
+        let connection = self.connection().another(name).await?;
+        Ok(Self::new(connection, self.namespace().clone()))
     }
 
     /// The installation.

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
@@ -117,38 +116,6 @@ impl Client {
         }
     }
 
-    /// The first message at or after `sequence` whose subject matches, from the stream's leader.
-    pub async fn next_message(
-        &self,
-        stream: &str,
-        filter: &str,
-        sequence: u64,
-    ) -> Result<Option<StreamMessage>, Error> {
-        let found = self
-            .stream_handle(stream)
-            .await?
-            .raw_message_builder()
-            .sequence(sequence.max(1))
-            .next_by_subject(filter)
-            .send()
-            .await;
-        self.absent_as_none(found, || format!("read stream `{stream}`"))
-    }
-
-    /// The message of this sequence, from the stream's leader.
-    pub async fn message_at(
-        &self,
-        stream: &str,
-        sequence: u64,
-    ) -> Result<Option<StreamMessage>, Error> {
-        let found = self
-            .stream_handle(stream)
-            .await?
-            .get_raw_message(sequence)
-            .await;
-        self.absent_as_none(found, || format!("read stream `{stream}`"))
-    }
-
     /// Removes a message; false where it was not there any more.
     pub(super) async fn remove_message(&self, place: Place, sequence: u64) -> Result<bool, Error> {
         #[cfg(feature = "test")]
@@ -165,18 +132,6 @@ impl Client {
                     Err(self.failed(format!("remove message {sequence} of `{name}`"), error))
                 }
             },
-        }
-    }
-
-    fn absent_as_none(
-        &self,
-        found: Result<StreamMessage, async_nats::jetstream::stream::RawMessageError>,
-        what: impl FnOnce() -> String,
-    ) -> Result<Option<StreamMessage>, Error> {
-        match found {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(self.failed(what(), error)),
         }
     }
 

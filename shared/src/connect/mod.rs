@@ -8,6 +8,7 @@ mod context;
 mod version;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ pub enum ConnectError {
 }
 
 /// A connection to NATS with JetStream.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connection {
     /// The core client.
     pub nats: async_nats::Client,
@@ -99,8 +100,20 @@ pub struct Connection {
     api_prefix: Arc<str>,
     refusals: Refusals,
     connects: watch::Receiver<u64>,
+    /// How it was made; none where it is an application's own.
+    settings: Option<Arc<Settings>>,
     /// Keeps `connects` open where no event tells of changes.
     _unchanged: Option<Arc<watch::Sender<u64>>>,
+}
+
+impl fmt::Debug for Connection {
+    /// Without the settings, which hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("nats", &self.nats)
+            .field("api_prefix", &self.api_prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -161,6 +174,7 @@ impl Connection {
             api_prefix,
             refusals,
             connects,
+            settings: Some(Arc::new(settings.clone())),
             _unchanged: None,
         };
         connection
@@ -181,7 +195,16 @@ impl Connection {
             nats,
             refusals: Refusals::default(),
             connects,
+            settings: None,
             _unchanged: Some(Arc::new(unchanged)),
+        }
+    }
+
+    /// Opens another one to the same servers; an application's own is shared instead.
+    pub async fn another(&self, name: &str) -> Result<Self, ConnectError> {
+        match &self.settings {
+            Some(settings) => Self::open(settings, name).await,
+            None => Ok(self.clone()),
         }
     }
 

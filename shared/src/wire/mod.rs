@@ -7,9 +7,11 @@ mod envelope;
 mod event;
 pub mod headers;
 mod ledger;
+mod readable;
 mod subject;
 
 pub use envelope::{DecodeError, decode, decode_at, encode_headers, write_time};
 pub use event::{EventKind, JobEvent};
 pub use ledger::{Fate, LedgerEntry};
+pub use readable::{Unreadable, read_headers};
 pub use subject::{Address, InvalidSubject, Place};

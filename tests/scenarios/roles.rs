@@ -68,8 +68,12 @@ impl Fleet {
     }
 
     async fn cli(&self, role: &str, arguments: &[&str]) -> Output {
+        self.cli_reading(role, arguments, b"").await
+    }
+
+    async fn cli_reading(&self, role: &str, arguments: &[&str], input: &[u8]) -> Output {
         let process = self.process(Binary::Cli, role);
-        process.args(arguments).run(b"").await
+        process.args(arguments).run(input).await
     }
 
     async fn client(&self, role: &str) -> Client {
@@ -115,13 +119,7 @@ async fn with_its_role_each_does_all_of_its_work_and_is_refused_nothing() {
     let enqueued = producer.enqueue(hopeless).await.unwrap();
     outcome(&producer, &enqueued, DEADLINE).await;
 
-    // And many from a file, which looks whether they are there already.
-    for _ in 0..2 {
-        let many = fleet.process(Binary::Cli, "producer");
-        let many = many.args(["job", "submit", "echo", "--lines", "-"]);
-        let _ = many.run(b"1\n2\n").await.success();
-    }
-
+    submit(&fleet).await;
     operate(&fleet).await;
     observe(&fleet).await;
 
@@ -130,6 +128,33 @@ async fn with_its_role_each_does_all_of_its_work_and_is_refused_nothing() {
     scheduler.terminate();
     assert!(scheduler.wait_exit(DEADLINE).await.success());
     fleet.assert_nothing_was_refused();
+}
+
+/// What a pipeline submits; doing the same lines again looks for each job, among the dead too.
+async fn submit(fleet: &Fleet) {
+    let one = [
+        "job",
+        "submit",
+        "echo",
+        "1",
+        "--in",
+        "1s",
+        "--unique-key",
+        "one",
+        "--wait",
+    ];
+    let _ = fleet.cli("producer", &one).await.success();
+    let many = ["job", "submit", "echo", "--lines", "-"];
+    for known in ["0 there already", "2 there already"] {
+        let submitted = fleet
+            .cli_reading("producer", &many, b"1\n2\n")
+            .await
+            .success();
+        assert!(
+            submitted.stderr.contains(known),
+            "no `{known}` in {submitted}"
+        );
+    }
 }
 
 /// What an operator does in a week.

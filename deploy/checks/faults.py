@@ -2,7 +2,8 @@
 """Plants faults, one at a time, and asserts that the check made for each of them finds it.
 
     deploy/checks/faults.py --prod FILE --lanes FILE --hpa FILE
-        [--typed PROGRAM] [--promtool PROGRAM] [--hadolint PROGRAM] [--nats-server PROGRAM]
+        [--typed PROGRAM] [--kube-linter PROGRAM] [--promtool PROGRAM] [--hadolint PROGRAM]
+        [--nats-server PROGRAM]
 
 A check that never fails proves nothing. Every group of faults is first run against the files as they
 are, which must pass. Groups whose program is not given are left out, and said to be. Exits 1 if a
@@ -136,6 +137,12 @@ def manifest_faults(tally, arguments):
                     lambda bundle: program([arguments.typed], text=yaml.safe_dump_all(bundle.objects)))
     else:
         tally.left_out.append("typed")
+    if arguments.kube_linter:
+        linter = [arguments.kube_linter, "lint", "--config", str(DEPLOY / ".kube-linter.yaml"), "-"]
+        tally.group("kube-linter", faults_manifests.LINTER, spoilt_bundle(arguments.hpa),
+                    lambda bundle: program(linter, text=yaml.safe_dump_all(bundle.objects)))
+    else:
+        tally.left_out.append("kube-linter")
 
 
 def file_faults(tally):
@@ -181,7 +188,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("prod", "lanes", "hpa"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("typed", "promtool", "hadolint", "nats-server"):
+    for name in ("typed", "kube-linter", "promtool", "hadolint", "nats-server"):
         parser.add_argument(f"--{name}")
     arguments = parser.parse_args()
     tally = Tally()

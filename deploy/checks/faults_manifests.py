@@ -198,3 +198,17 @@ HPA = [
     ("averageValue is not the slots", setter("HorizontalPodAutoscaler", "repull-worker", "spec", "metrics", 0, "external", "target", "averageValue", value="30")),
     ("the metric is of another queue", setter("HorizontalPodAutoscaler", "repull-worker", "spec", "metrics", 0, "external", "metric", "selector", "matchLabels", "queue", value="mail")),
 ]
+
+# Found by kube-linter in the variant with a HorizontalPodAutoscaler.
+LINTER = [
+    ("a container may run as root", in_pod(WORKER, "securityContext", value={})),
+    ("the root file system can be written", in_container(SCHEDULER, "securityContext", "readOnlyRootFilesystem", drop=True)),
+    ("the image is `latest`", in_container(WORKER, "image", value="repull/repull:latest")),
+    ("the memory limit is left out", in_container(WORKER, "resources", "limits", drop=True)),
+    ("replicas may share a node", in_pod(SCHEDULER, "affinity", drop=True)),
+    ("a budget lets broken pods block a drain", setter("PodDisruptionBudget", "repull-worker", "spec", "unhealthyPodEvictionPolicy", drop=True)),
+    ("a budget keeps a pool from draining", setter("PodDisruptionBudget", "repull-scheduler", "spec", "maxUnavailable", value=0)),
+    ("a service account does not exist", in_pod(WORKER, "serviceAccountName", value="repull-workers")),
+    ("a policy is for no pod", setter("NetworkPolicy", "repull-nats", "spec", "podSelector", "matchLabels", "app.kubernetes.io/part-of", value="repul")),
+    ("the autoscaler's target does not exist", setter("HorizontalPodAutoscaler", "repull-worker", "spec", "scaleTargetRef", "name", value="worker")),
+]

@@ -52,8 +52,26 @@ pub fn subject(data: &[u8]) {
     }
 }
 
-/// A message as a job and as an event: lines `Name: value`, an empty line, the body.
+/// A message as a job and as an event: lines `Name: value`, an empty line, the body. And the same bytes
+/// as a block of headers that somebody stored.
 pub fn headers(data: &[u8]) {
+    for block in [data, &[b"NATS/1.0\r\n", data].concat()] {
+        let Ok(read) = wire::read_headers(block) else {
+            continue;
+        };
+        for (name, values) in read.iter() {
+            let name: &str = name.as_ref();
+            assert!(
+                name.chars()
+                    .all(|char| char.is_ascii_graphic() && char != ':')
+            );
+            assert!(
+                values
+                    .iter()
+                    .all(|value| !value.as_str().contains(['\r', '\n']))
+            );
+        }
+    }
     let (head, body) = match data.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&data[..at], &data[at + 2..]),
         None => (data, &[][..]),

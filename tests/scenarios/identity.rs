@@ -9,7 +9,7 @@ use async_nats::ConnectOptions;
 use futures_util::StreamExt;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyUsagePurpose};
-use repull_tests::{Binary, NatsServer, Output, Process, ProcessBuilder, repository};
+use repull_tests::{Binary, DEADLINE, NatsServer, Output, Process, ProcessBuilder, repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -205,6 +205,7 @@ async fn with_an_nkey_for_each_role_all_work_and_another_one_is_refused() {
     assert!(!output.stderr.contains(stranger.trim()), "{output}");
     file(folder.path(), "broken.seed", "SUAGARBAGE");
     let output = refused(&server.url(), &seed("broken")).await;
+    assert_says(&output, "no valid nkey seed");
     assert!(!output.stderr.contains("SUAGARBAGE"), "{output}");
 }
 
@@ -216,8 +217,11 @@ fn token(issuer: &KeyPair, subject: &str, kind: &str, mut nats: Value) -> String
         "jti": KeyPair::new_user().public_key(), "iat": chrono::Utc::now().timestamp(), "iss": issuer.public_key(),
         "name": "test", "sub": subject, "nats": nats,
     });
-    if let Some(audience) = claims["nats"].as_object_mut().unwrap().remove("aud") {
-        claims["aud"] = audience;
+    // What is not NATS' own stands beside the rest.
+    for name in ["aud", "exp"] {
+        if let Some(value) = claims["nats"].as_object_mut().unwrap().remove(name) {
+            claims[name] = value;
+        }
     }
     let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
     let text = format!(
@@ -303,72 +307,142 @@ fn creds(folder: &Path, name: &str, token: &str, user: &KeyPair) -> PathBuf {
     file(folder, &format!("{name}.creds"), &text)
 }
 
+/// A server in operator mode, with a signing key for each role.
+struct OperatorMode {
+    server: NatsServer,
+    folder: TempDir,
+    account: KeyPair,
+    roles: [(&'static str, KeyPair); 3],
+}
+
+impl OperatorMode {
+    async fn start() -> Self {
+        let (operator, system, account) = (
+            KeyPair::new_operator(),
+            KeyPair::new_account(),
+            KeyPair::new_account(),
+        );
+        let limits = json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+            "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+        });
+        // One signing key a role, with the role's lists: in a user's own token they would be longer than
+        // what a server reads of a client that it does not know yet.
+        let roles = ["scheduler", "worker", "operator"].map(|role| (role, KeyPair::new_account()));
+        let scopes = roles.iter().map(|(role, key)| {
+            json!({"kind": "user_scope", "key": key.public_key(), "role": role, "template": claims_of(role)})
+        });
+        let scopes: Vec<Value> = scopes.collect();
+        let accounts = [
+            token(
+                &operator,
+                &system.public_key(),
+                "account",
+                json!({"limits": {
+                    "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+                    "conn": -1, "leaf": -1,
+                }}),
+            ),
+            token(
+                &operator,
+                &account.public_key(),
+                "account",
+                json!({"limits": limits, "signing_keys": scopes}),
+            ),
+        ];
+        let config = format!(
+            "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}: {}\n{}: {}\n}}\n",
+            token(
+                &operator,
+                &operator.public_key(),
+                "operator",
+                json!({"system_account": system.public_key()})
+            ),
+            system.public_key(),
+            system.public_key(),
+            accounts[0],
+            account.public_key(),
+            accounts[1],
+        );
+        Self {
+            server: NatsServer::builder().config(&config).start().await,
+            folder: folder(),
+            account,
+            roles,
+        }
+    }
+
+    /// Writes a role's credentials, good until then if that is given.
+    fn issue(&self, role: &str, until: Option<chrono::DateTime<chrono::Utc>>) {
+        let user = KeyPair::new_user();
+        let mut rights = json!({"issuer_account": self.account.public_key()});
+        if let Some(until) = until {
+            rights["exp"] = until.timestamp().into();
+        }
+        let key = self.roles.iter().find(|(name, _)| *name == role);
+        let token = token(&key.unwrap().1, &user.public_key(), "user", rights);
+        creds(self.folder.path(), role, &token, &user);
+    }
+
+    fn proof(&self, role: &str) -> Vec<(&'static str, PathBuf)> {
+        let file = self.folder.path().join(format!("{role}.creds"));
+        vec![("NATS_CREDS", file)]
+    }
+}
+
 #[tokio::test]
 async fn with_credentials_of_operator_mode_all_work_and_those_of_another_account_are_refused() {
-    let folder = folder();
-    let (operator, system, account) = (
-        KeyPair::new_operator(),
-        KeyPair::new_account(),
-        KeyPair::new_account(),
-    );
-    let limits = json!({
-        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
-    });
-    // One signing key a role, with the role's lists: in a user's own token they would be longer than
-    // what a server reads of a client that it does not know yet.
-    let roles = ["scheduler", "worker", "operator"].map(|role| (role, KeyPair::new_account()));
-    let scopes = roles.iter().map(|(role, key)| {
-        json!({"kind": "user_scope", "key": key.public_key(), "role": role, "template": claims_of(role)})
-    });
-    let scopes: Vec<Value> = scopes.collect();
-    let accounts = [
-        token(
-            &operator,
-            &system.public_key(),
-            "account",
-            json!({"limits": {
-                "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-                "conn": -1, "leaf": -1,
-            }}),
-        ),
-        token(
-            &operator,
-            &account.public_key(),
-            "account",
-            json!({"limits": limits, "signing_keys": scopes}),
-        ),
-    ];
-    let config = format!(
-        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}: {}\n{}: {}\n}}\n",
-        token(
-            &operator,
-            &operator.public_key(),
-            "operator",
-            json!({"system_account": system.public_key()})
-        ),
-        system.public_key(),
-        system.public_key(),
-        accounts[0],
-        account.public_key(),
-        accounts[1],
-    );
-    let server = NatsServer::builder().config(&config).start().await;
-    let rights = json!({"issuer_account": account.public_key()});
-    for (role, key) in &roles {
-        let user = KeyPair::new_user();
-        let token = token(key, &user.public_key(), "user", rights.clone());
-        creds(folder.path(), role, &token, &user);
+    let mode = OperatorMode::start().await;
+    let url = mode.server.url();
+    for (role, _) in &mode.roles {
+        mode.issue(role, None);
     }
-    let proof = |role: &str| vec![("NATS_CREDS", folder.path().join(format!("{role}.creds")))];
-    assert_all_work(&server, &server.url(), proof).await;
+    assert_all_work(&mode.server, &url, |role| mode.proof(role)).await;
 
     let (user, stranger) = (KeyPair::new_user(), KeyPair::new_account());
+    let rights = json!({"issuer_account": mode.account.public_key()});
     let token = token(&stranger, &user.public_key(), "user", rights);
-    creds(folder.path(), "stranger", &token, &user);
-    let output = refused(&server.url(), &proof("stranger")).await;
+    creds(mode.folder.path(), "stranger", &token, &user);
+    let output = refused(&url, &mode.proof("stranger")).await;
     assert_says(&output, "refused the credentials");
     assert!(!output.stderr.contains(&token), "{output}");
+
+    file(mode.folder.path(), "stranger.creds", "no credentials");
+    let output = refused(&url, &mode.proof("stranger")).await;
+    assert_says(&output, "stranger.creds");
+    assert_says(&output, "no user JWT");
+}
+
+/// The server ends a connection when its token expires.
+#[tokio::test]
+async fn renewed_credentials_are_used_at_the_next_connect() {
+    let mode = OperatorMode::start().await;
+    let url = mode.server.url();
+    mode.issue("scheduler", None);
+    let mut scheduler = process(
+        Binary::Scheduler,
+        "scheduler",
+        &url,
+        &mode.proof("scheduler"),
+    )
+    .start()
+    .await;
+    let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(15);
+    mode.issue("worker", Some(soon));
+    let mut worker = process(Binary::Worker, "worker", &url, &mode.proof("worker"))
+        .start()
+        .await;
+    mode.issue("worker", None);
+
+    worker
+        .wait_for_line("User Authentication Expired", DEADLINE)
+        .await;
+    worker
+        .wait_for_metric("repull_worker_reconnects_total", "it is back", |n| n >= 1.0)
+        .await;
+    worker.wait_until_ready().await;
+    worker.stop().await;
+    scheduler.stop().await;
 }
 
 /// Answers the server's questions who somebody is: whoever has the password of the role's name gets

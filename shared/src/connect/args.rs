@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 
 use super::ConnectError;
 use super::context::{Context, expand};
+use super::proof::Proof;
 use crate::id::Namespace;
 
 /// How to reach NATS; the same flags and variables as the `nats` CLI.
@@ -247,18 +248,29 @@ impl Settings {
             .join(", ")
     }
 
+    /// The file that says who we are, where it is one; a name with a password comes before it.
+    fn proof(&self) -> Option<Proof> {
+        if self.user.is_some() && self.password.is_some() {
+            return None;
+        }
+        let nkey = || self.nkey.clone().map(Proof::Nkey);
+        self.creds.clone().map(Proof::Creds).or_else(nkey)
+    }
+
     pub(super) async fn options(&self) -> Result<ConnectOptions, ConnectError> {
-        let mut options = ConnectOptions::new();
+        let proof = self.proof();
+        let mut options = match &proof {
+            Some(proof) => {
+                // Tried once before, for a message that names the file.
+                let answer = proof.answer(b"a challenge").await;
+                answer.map_err(|source| file_error(proof.what(), proof.path(), source))?;
+                proof.clone().options(self.token.clone())
+            }
+            None => ConnectOptions::new(),
+        };
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
             options = options.user_and_password(user.clone(), password.clone());
-        } else if let Some(creds) = &self.creds {
-            let text = read(creds, "credentials").await?;
-            options = options
-                .credentials(&text)
-                .map_err(|source| file_error("credentials", creds, source))?;
-        } else if let Some(nkey) = &self.nkey {
-            options = options.nkey(read(nkey, "nkey seed").await?.trim().to_owned());
-        } else if let Some((jwt, seed)) = &self.jwt {
+        } else if let (None, Some((jwt, seed))) = (&proof, &self.jwt) {
             let text = format!(
                 "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
             );

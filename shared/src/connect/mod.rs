@@ -5,6 +5,7 @@
 
 mod args;
 mod context;
+mod proof;
 mod version;
 
 use std::collections::VecDeque;

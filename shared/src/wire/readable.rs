@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn what_breaks_a_client_is_refused_with_the_line() {
         assert_eq!(read(b"Name: M\xfcller\r\n"), Err(Unreadable::NotText));
-        for line in ["no colon", "a name: x", "a: b\rc", ": nameless\u{e9}:"] {
+        for line in ["no colon", "a name: x", "a: b\rc", "n\u{e9}: x"] {
             let text = read(format!("{line}\r\n").as_bytes())
                 .unwrap_err()
                 .to_string();

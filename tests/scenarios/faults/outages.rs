@@ -60,7 +60,10 @@ async fn a_worker_makes_its_consumer_again_on_a_server_that_lost_everything() {
     wait_promised(&mut worker, 2).await;
 
     world.server_mut().restart_empty().await;
-    wait_status(&mut worker, "/readyz", 503).await;
+    // It may be ready again before anybody has seen that it was not.
+    worker
+        .wait_for_metric("repull_worker_reconnects_total", "it is back", |n| n >= 1.0)
+        .await;
     wait_status(&mut worker, "/readyz", 200).await;
 
     assert_all_free(&world, &mut worker).await;

@@ -4,7 +4,6 @@
 //! client can be sent ([`Unreadable`]) does not end the connection over which it is looked at.
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use base64::Engine as _;
@@ -16,6 +15,9 @@ use serde_json::{Value, json};
 
 use super::{Client, Error};
 use crate::wire::{Unreadable, read_headers};
+
+/// What the API says of things that are not there.
+const NOT_FOUND: usize = 404;
 
 /// A message as a stream holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -147,9 +149,8 @@ impl Client {
             .map_err(|error| self.failed(what(), error))?;
         match answer {
             Response::Ok(answer) => Ok(Some(answer.message)),
-            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
-                Ok(None)
-            }
+            // No such message, or no such stream: one that is being made anew holds nothing yet.
+            Response::Err { error } if error.code() == NOT_FOUND => Ok(None),
             Response::Err { error } => Err(self.failed(what(), error)),
         }
     }

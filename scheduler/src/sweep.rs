@@ -63,6 +63,8 @@ impl Sweep {
 
     /// Sweeps once.
     pub(crate) async fn sweep(&mut self) {
+        // Where it is there already, the server stores no other.
+        self.topology.ensure_pin(self.client.connection()).await;
         // One token after `jobs` is no job's subject, and no consumer's filter matches it.
         let filter = format!("{}.{}.*", self.client.namespace(), Place::Jobs.token());
         let reason = "its subject names no job, expected `<namespace>.jobs.<queue>.<task>.<id>`";
@@ -76,10 +78,16 @@ impl Sweep {
 
     async fn move_to_dead(&self, filter: &str, reason: &str) -> Result<(), Error> {
         let stream = Place::Jobs.stream(self.client.namespace());
+        let pin = Topology::pin_subject(self.client.namespace());
+        let mut from = 1;
         for _ in 0..MOVED_MAX {
-            let Some(found) = self.client.next_message(&stream, filter, 1).await? else {
+            let Some(found) = self.client.next_message(&stream, filter, from).await? else {
                 return Ok(());
             };
+            from = found.sequence + 1;
+            if found.subject.as_str() == pin {
+                continue;
+            }
             bury(&self.client, &stream, Found::message(&found, reason)).await?;
         }
         Ok(())
@@ -124,16 +132,7 @@ impl Sweep {
     async fn look_for_orphans(&mut self) -> Result<(), Error> {
         let name = Place::Jobs.stream(self.client.namespace());
         // The stream first: what comes in between is then known to a consumer and not to us.
-        let info = self
-            .client
-            .stream_handle(&name)
-            .await?
-            .get_info()
-            .await
-            .map_err(|error| {
-                self.client
-                    .failed(format!("look up stream `{name}`"), error)
-            })?;
+        let stored = self.client.work_queue_messages().await?;
         let consumers = self.client.lane_consumers().await?;
         for (lane, info) in &consumers {
             self.look_for_unreadable(lane, info).await?;
@@ -142,7 +141,7 @@ impl Sweep {
             .values()
             .map(|info| info.num_pending + info.num_ack_pending as u64)
             .sum();
-        if info.state.messages <= known {
+        if stored <= known {
             self.apart = 0;
             self.forget_orphans(&[]);
             return Ok(());
@@ -193,10 +192,14 @@ impl Sweep {
             .info_with_subjects(&filter)
             .await
             .map_err(|error| failed(&error))?;
+        let pin = Topology::pin_subject(self.client.namespace());
         let mut counts = BTreeMap::new();
         while let Some((subject, count)) =
             subjects.try_next().await.map_err(|error| failed(&error))?
         {
+            if subject == pin {
+                continue;
+            }
             let token = subject.split('.').nth(2).unwrap_or_default().to_owned();
             *counts.entry(token).or_default() += count as u64;
         }

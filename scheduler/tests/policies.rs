@@ -35,7 +35,7 @@ impl World {
     }
 
     async fn jobs(&self) -> Vec<async_nats::jetstream::message::StreamMessage> {
-        self.stored("REPULL_JOBS", "repull.jobs.>").await
+        self.stored("REPULL_JOBS", "repull.jobs.default.>").await
     }
 
     async fn later(&self) -> Vec<async_nats::jetstream::message::StreamMessage> {
@@ -377,7 +377,8 @@ async fn a_full_stream_delays_fires_and_loses_none() {
     let stream = world.client.stream_handle("REPULL_JOBS").await.unwrap();
     let config = stream.get_info().await.unwrap().config;
     let full = async_nats::jetstream::stream::Config {
-        max_messages: 2,
+        // The pin and two jobs.
+        max_messages: 3,
         ..config.clone()
     };
     world.client.jetstream().update_stream(full).await.unwrap();

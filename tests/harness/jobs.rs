@@ -71,11 +71,15 @@ pub async fn events(client: &Client) -> HashMap<String, Vec<JobEvent>> {
     events
 }
 
-/// How many messages a stream holds. Asks again where nobody answers, as during an election.
+/// How many messages a stream holds, beside the work queue's pin. Asks again where nobody answers, as
+/// during an election.
 pub async fn messages_in(client: &Client, place: Place) -> u64 {
     let name = place.stream(client.namespace());
     let what = format!("somebody answers for stream `{name}`");
     eventually(DEADLINE, &what, async || {
+        if place == Place::Jobs {
+            return client.work_queue_messages().await.ok();
+        }
         let stream = client.jetstream().get_stream(&name).await.ok()?;
         Some(stream.cached_info().state.messages)
     })

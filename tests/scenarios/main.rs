@@ -13,6 +13,7 @@ mod languages;
 mod life;
 mod loads;
 mod metrics;
+mod pin;
 mod pods;
 mod poison;
 mod roles;

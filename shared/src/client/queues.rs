@@ -283,17 +283,12 @@ impl Client {
         consumers: &BTreeMap<Lane, consumer::Info>,
     ) -> Result<BTreeSet<QueueName>, Error> {
         let name = Place::Jobs.stream(self.namespace());
-        let info = self
-            .stream_handle(&name)
-            .await?
-            .get_info()
-            .await
-            .map_err(|error| self.failed(format!("look up stream `{name}`"), error))?;
+        let stored = self.work_queue_messages().await?;
         let covered: u64 = consumers
             .values()
             .map(|info| info.num_pending + info.num_ack_pending as u64)
             .sum();
-        if info.state.messages <= covered {
+        if stored <= covered {
             return Ok(BTreeSet::new());
         }
         let filter = Place::Jobs.wildcard(self.namespace());

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 use serde::Deserialize;
 
 use super::scan::Scan;
@@ -51,6 +52,24 @@ impl Client {
             infos.push(info);
         }
         Ok(infos)
+    }
+
+    /// How many messages the work queue holds beside its pin: jobs, and what is none although somebody
+    /// published it there.
+    pub async fn work_queue_messages(&self) -> Result<u64, Error> {
+        let name = Place::Jobs.stream(self.namespace());
+        let pin = Topology::pin_subject(self.namespace());
+        let page = self.stream_handle(&name).await?;
+        let page = page
+            .info_with_subjects(&pin)
+            .await
+            .map_err(|error| self.failed(format!("look up stream `{name}`"), error))?;
+        let messages = page.info.state.messages;
+        let pins: usize = page
+            .try_fold(0, |sum, (_, count)| std::future::ready(Ok(sum + count)))
+            .await
+            .map_err(|error| self.failed(format!("count the pins of stream `{name}`"), error))?;
+        Ok(messages.saturating_sub(pins as u64))
     }
 
     /// Who leads, and how far fires are published.

@@ -73,11 +73,11 @@ impl Topology {
         for bucket in self.buckets() {
             differences.extend(ensure_bucket(connection, bucket).await?);
         }
-        if differences.is_empty() {
-            Ok(())
-        } else {
-            Err(TopologyError::Different(differences))
+        if !differences.is_empty() {
+            return Err(TopologyError::Different(differences));
         }
+        self.ensure_pin(connection).await;
+        Ok(())
     }
 
     /// Compares without creating; what is absent is a difference.

@@ -4,6 +4,7 @@
 //! reported by name. Nothing that exists is changed behind the operator's back.
 
 mod apply;
+mod pin;
 mod table;
 
 pub use apply::{Difference, TopologyError};

@@ -29,6 +29,9 @@ pub(crate) struct ArenaArgs {
     /// Measure on the server of the connection options instead of one of its own
     #[arg(long)]
     given_server: bool,
+    /// Remove the pin from the work queue, to see what it saves
+    #[arg(long)]
+    without_pin: bool,
 }
 
 /// A server with the streams on it.
@@ -70,6 +73,9 @@ impl Arena {
             ..layout
         };
         let topology = client.ensure_topology(&layout).await?;
+        if args.without_pin {
+            remove_pin(&client).await?;
+        }
         let server_version = client.nats().server_info().version;
         Ok(Self {
             client,
@@ -153,17 +159,18 @@ impl Arena {
         Ok(Box::pin(enqueued.try_fold(0, |count, _| std::future::ready(Ok(count + 1)))).await?)
     }
 
-    /// How many messages wait in a stream.
-    pub(crate) async fn waiting(&self, place: Place) -> anyhow::Result<u64> {
-        let name = place.stream(self.client.namespace());
-        let stream = self.client.stream_handle(&name).await?;
-        Ok(stream.get_info().await?.state.messages)
+    /// How many jobs the work queue holds.
+    pub(crate) async fn queued(&self) -> anyhow::Result<u64> {
+        Ok(self.client.work_queue_messages().await?)
     }
 
-    /// Empties a stream.
+    /// Empties a stream, but for the work queue's pin.
     pub(crate) async fn clear(&self, place: Place) -> anyhow::Result<()> {
-        let name = place.stream(self.client.namespace());
-        self.client.stream_handle(&name).await?.purge().await?;
+        let namespace = self.client.namespace();
+        let stream = self.client.stream_handle(&place.stream(namespace)).await?;
+        // A job has a queue, a task and an id.
+        let jobs = format!("{namespace}.{}.*.*.>", place.token());
+        stream.purge().filter(jobs).await?;
         Ok(())
     }
 
@@ -176,4 +183,12 @@ impl Arena {
         let builder = Worker::builder(self.connect().await?);
         Ok(builder.config(config).slots(slots))
     }
+}
+
+async fn remove_pin(client: &Client) -> anyhow::Result<()> {
+    let stream = Place::Jobs.stream(client.namespace());
+    let pin = Topology::pin_subject(client.namespace());
+    let stream = client.stream_handle(&stream).await?;
+    stream.purge().filter(pin).await?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The workers of a measurement: in this process, or as processes of their own.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use repull::id::QueueName;
@@ -12,8 +12,12 @@ use super::arena::Arena;
 use super::part::{Heard, Micros, PartArgs, PartProcess, Said};
 use super::work::{TASK, Tally, nothing};
 
-/// How often workers in this process are looked at.
-const LOOK_EVERY: Duration = Duration::from_micros(500);
+/// How long to wait before looking again at workers that have been at it since then: short beside what
+/// is measured, and seldom enough to take nothing from it.
+pub(crate) fn look_pause(since: Instant) -> Duration {
+    let part = since.elapsed() / 256;
+    part.clamp(Duration::from_micros(500), Duration::from_millis(10))
+}
 
 /// How often processes that say nothing are looked at.
 const LOOK_AT_PROCESSES_EVERY: Duration = Duration::from_millis(200);
@@ -97,6 +101,7 @@ impl Running {
 
 /// Waits until `jobs` jobs have been run by these workers and every ack is confirmed.
 pub(crate) async fn worked_off(workers: &[Running], jobs: u64) -> anyhow::Result<()> {
+    let since = Instant::now();
     loop {
         // Once all are started none starts any more, so one look at each is enough.
         let stats: Vec<SlotStats> = workers.iter().map(|it| it.monitor.read()).collect();
@@ -109,7 +114,7 @@ pub(crate) async fn worked_off(workers: &[Running], jobs: u64) -> anyhow::Result
             !workers.iter().any(|worker| worker.task.is_finished()),
             "a worker ended in the middle of the measurement"
         );
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(look_pause(since)).await;
     }
 }
 
@@ -143,7 +148,7 @@ impl Fleet {
         results: bool,
     ) -> anyhow::Result<Self> {
         if args.processes {
-            return Self::start_processes(arena, args, queue, results).await;
+            return Self::start_processes(arena, args, queue, results, false).await;
         }
         let tally = Tally::new()?;
         let mut workers = Vec::new();
@@ -160,17 +165,19 @@ impl Fleet {
         Ok(Self::Here { workers, tally })
     }
 
-    async fn start_processes(
+    /// Processes of Repull's workers, or of the raw loop.
+    pub(crate) async fn start_processes(
         arena: &Arena,
         args: FleetArgs,
         queue: &QueueName,
         results: bool,
+        raw: bool,
     ) -> anyhow::Result<Self> {
         let part = PartArgs {
             queue: queue.to_string(),
             slots: args.slots,
             results,
-            raw: false,
+            raw,
             each: false,
         };
         let (sender, heard) = mpsc::unbounded_channel();

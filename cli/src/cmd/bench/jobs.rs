@@ -3,7 +3,7 @@
 //! Each round enqueues and works off one backlog a side: Repull's, and the raw loop's, which is one
 //! process with the slots of all workers. Where outcomes are stored, the raw loop stores them too, and
 //! a third side is a raw loop that only acks. Where there are several workers, another side is a single
-//! one with the slots of all.
+//! one with the slots of all; where they are processes, one more is as many raw loops in processes.
 
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ enum Side {
     AcksOnly,
     /// One worker with the slots of all.
     OneWorker,
+    /// As many raw loops as there are workers, each a process.
+    RawProcesses,
 }
 
 impl Side {
@@ -68,6 +70,7 @@ impl Side {
             Self::Raw => "raw",
             Self::AcksOnly => "acks-only",
             Self::OneWorker => "one-worker",
+            Self::RawProcesses => "raw-processes",
         }
     }
 }
@@ -85,6 +88,9 @@ fn sides(args: &JobsArgs) -> Vec<Side> {
     }
     if args.fleet.workers > 1 {
         sides.push(Side::OneWorker);
+        if args.fleet.processes {
+            sides.push(Side::RawProcesses);
+        }
     }
     sides
 }
@@ -148,6 +154,11 @@ fn figures(measured: &[(Side, Measured)], report: &mut Report) {
             Side::AcksOnly,
         ),
         ("work off against one worker", "one worker", Side::OneWorker),
+        (
+            "work off against raw processes",
+            "raw processes",
+            Side::RawProcesses,
+        ),
     ] {
         let other = of(side, work_off);
         if !other.is_empty() {
@@ -187,17 +198,23 @@ async fn measure(
     let started = Instant::now();
     match side {
         Side::Repull | Side::OneWorker => arena.enqueue(jobs).await?,
-        Side::Raw | Side::AcksOnly => raw::publish(&arena.client, jobs).await?,
+        Side::Raw | Side::AcksOnly | Side::RawProcesses => {
+            raw::publish(&arena.client, jobs).await?
+        }
     };
     let enqueued = started.elapsed();
     let server = arena.server_usage();
     let (worked, server) = match side {
-        Side::Repull | Side::OneWorker => {
-            let fleet = match side {
-                Side::OneWorker => args.fleet.as_one(),
-                _ => args.fleet,
+        Side::Repull | Side::OneWorker | Side::RawProcesses => {
+            let mut fleet = match side {
+                Side::RawProcesses => {
+                    Fleet::start_processes(arena, args.fleet, queue, args.results, true).await?
+                }
+                Side::OneWorker => {
+                    Fleet::start(arena, args.fleet.as_one(), queue, args.results).await?
+                }
+                _ => Fleet::start(arena, args.fleet, queue, args.results).await?,
             };
-            let mut fleet = Fleet::start(arena, fleet, queue, args.results).await?;
             let worked = fleet.worked_off(args.jobs).await?;
             let server = arena.server_time_since(server);
             fleet.stop().await?;

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
@@ -91,6 +91,24 @@ where
     W: Fn(Message) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let unseen = AtomicU64::new(0);
+    consume_telling(client, queue, slots, count, results, &unseen, work).await
+}
+
+/// The same, and tells at the end of each turn how many jobs are confirmed.
+pub(crate) async fn consume_telling<W, F>(
+    client: &Client,
+    queue: &str,
+    slots: u32,
+    count: usize,
+    results: bool,
+    confirmed: &AtomicU64,
+    work: W,
+) -> anyhow::Result<Duration>
+where
+    W: Fn(Message) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     let nats = client.nats().clone();
     let inbox = nats.new_inbox();
     let mut arrivals = nats.subscribe(format!("{inbox}.>")).await?;
@@ -139,6 +157,7 @@ where
         }
         state.flush_acks().await?;
         state.pull().await?;
+        confirmed.store(state.confirmed as u64, Ordering::Relaxed);
     }
     Ok(first.map_or(Duration::ZERO, |first| first.elapsed()))
 }

@@ -244,7 +244,9 @@ async fn malformed(
         .iter()
         .find(|info| info.config.name == jobs)
         .map_or(0, |info| info.state.subjects_count);
-    if subjects <= lanes.values().map(|lane| lane.subjects).sum() {
+    let pin = Topology::pin_subject(client.namespace());
+    let pins = client.count_subjects(&jobs, &pin).await?;
+    if subjects <= pins + lanes.values().map(|lane| lane.subjects).sum::<u64>() {
         return Ok(Vec::new());
     }
     let all = client
@@ -253,6 +255,7 @@ async fn malformed(
     let malformed = all
         .into_iter()
         .map(|(subject, _)| subject)
+        .filter(|subject| *subject != pin)
         .filter(|subject| Address::parse(client.namespace(), Place::Jobs, subject).is_err());
     Ok(malformed.collect())
 }

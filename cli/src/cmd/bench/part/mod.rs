@@ -9,7 +9,7 @@ mod process;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use repull::client::Client;
@@ -20,12 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use process::{Heard, PartProcess};
 
-use super::fleet::Running;
+use super::fleet::{Running, look_pause};
 use super::raw;
 use super::work::{TASK, Work, nothing};
-
-/// How often a worker that reports its rests looks whether it rests.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Options of the process.
 #[derive(Args, Debug, Clone)]
@@ -161,30 +158,74 @@ async fn run_job(args: &[u8], attempt: Option<u32>) {
     say(&Said::Ended { job, at });
 }
 
+/// What a process that reports its rests counts.
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    first: Arc<OnceLock<Micros>>,
+    started: Arc<AtomicU64>,
+}
+
+impl Counts {
+    fn job_starts(&self) {
+        self.first.get_or_init(Micros::now);
+        self.started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whenever all that was started is done; `resting` answers how many that are, where it is so.
+    async fn tell_rests(&self, resting: impl Fn() -> Option<u64>) {
+        let since = Instant::now();
+        let mut told_of = 0;
+        loop {
+            tokio::time::sleep(look_pause(since)).await;
+            if let Some(started) = resting()
+                && started > told_of
+                && let Some(first) = self.first.get().copied()
+            {
+                told_of = started;
+                let at = Micros::now();
+                say(&Said::Rests { started, first, at });
+            }
+        }
+    }
+}
+
 async fn run_raw(args: PartArgs, client: Client, end: CancellationToken) -> anyhow::Result<()> {
-    let work = |message: async_nats::Message| async move { run_job(&message.payload, None).await };
+    let (counts, confirmed) = (Counts::default(), Arc::new(AtomicU64::new(0)));
+    let (begun, each) = (counts.clone(), args.each);
+    let work = move |message: async_nats::Message| {
+        if !each {
+            begun.job_starts();
+        }
+        async move {
+            if each {
+                run_job(&message.payload, None).await;
+            }
+        }
+    };
+    let so_far = confirmed.clone();
     let consumed = tokio::spawn(async move {
-        let endless = usize::MAX;
-        raw::consume(
-            &client,
-            &args.queue,
-            args.slots,
-            endless,
-            args.results,
-            work,
-        )
-        .await
+        let PartArgs {
+            queue,
+            slots,
+            results,
+            ..
+        } = args;
+        raw::consume_telling(&client, &queue, slots, usize::MAX, results, &so_far, work).await
     });
+    let resting = || {
+        let started = counts.started.load(Ordering::Relaxed);
+        (confirmed.load(Ordering::Relaxed) == started).then_some(started)
+    };
     tokio::select! {
         ended = consumed => { ended??; }
+        () = counts.tell_rests(resting), if !each => {}
         () = end.cancelled() => {}
     }
     Ok(())
 }
 
 async fn run_repull(args: PartArgs, client: Client, end: CancellationToken) -> anyhow::Result<()> {
-    let first = Arc::new(OnceLock::new());
-    let started = Arc::new(AtomicU64::new(0));
+    let counts = Counts::default();
     let builder = Worker::builder(client)
         .config(WorkerConfig {
             results_default: args.results,
@@ -198,32 +239,19 @@ async fn run_repull(args: PartArgs, client: Client, end: CancellationToken) -> a
             nothing()
         })
     } else {
-        let (first, started) = (first.clone(), started.clone());
+        let begun = counts.clone();
         builder.task_raw(TASK, move |_, _| {
-            first.get_or_init(Micros::now);
-            started.fetch_add(1, Ordering::Relaxed);
+            begun.job_starts();
             std::future::ready(nothing())
         })
     };
     let running = Running::start(worker.build()?);
-    let rests = async {
-        let mut told_of = 0;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let stats = running.monitor.read();
-            if stats.running == 0
-                && stats.settling == 0
-                && stats.started > told_of
-                && let Some(first) = first.get().copied()
-            {
-                told_of = stats.started;
-                let (started, at) = (told_of, Micros::now());
-                say(&Said::Rests { started, first, at });
-            }
-        }
+    let resting = || {
+        let stats = running.monitor.read();
+        (stats.running == 0 && stats.settling == 0).then_some(stats.started)
     };
     tokio::select! {
-        () = rests, if !args.each => {}
+        () = counts.tell_rests(resting), if !args.each => {}
         error = running.ended() => return Err(error),
         () = end.cancelled() => {}
     }

@@ -65,8 +65,7 @@ impl Bench {
     async fn fired(&self, fires: usize, by: DateTime<Utc>) -> anyhow::Result<()> {
         let patience = (by - repull::clock::now()).to_std().unwrap_or_default() + PATIENCE;
         let started = Instant::now();
-        while self.arena.waiting(Place::Jobs).await? < fires as u64 && started.elapsed() < patience
-        {
+        while self.arena.queued().await? < fires as u64 && started.elapsed() < patience {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())

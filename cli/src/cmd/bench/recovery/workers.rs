@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use repull::wire::Place;
 use tokio::sync::mpsc;
 
 use super::super::arena::Arena;
@@ -174,7 +173,7 @@ impl Load {
         let started = Instant::now();
         loop {
             // A server that has just started may be late to answer.
-            let waiting = bench.arena.waiting(Place::Jobs).await;
+            let waiting = bench.arena.queued().await;
             self.hear();
             if matches!(waiting, Ok(0)) || started.elapsed() > patience {
                 break;

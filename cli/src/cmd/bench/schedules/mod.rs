@@ -198,8 +198,7 @@ impl Bench {
     async fn stored(&self, queue: &str, jobs: usize) -> anyhow::Result<Vec<Stored>> {
         let waited = tokio::time::timeout(PATIENCE, async {
             // A server that is busy storing may be late to answer.
-            while !matches!(self.arena.waiting(Place::Jobs).await, Ok(there) if there >= jobs as u64)
-            {
+            while !matches!(self.arena.queued().await, Ok(there) if there >= jobs as u64) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });

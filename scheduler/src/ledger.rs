@@ -23,7 +23,7 @@ pub(crate) fn passed(passed: &Passed, at: DateTime<Utc>, scheduler: &WorkerId) -
             let job = repull::schedule::fire_id(&passed.schedule, *into);
             let reason = format!(
                 "several fires were due at once; that of {} stands for them",
-                repull::schedule::show_time(*into)
+                repull::wire::write_time(*into)
             );
             (Fate::Coalesced, reason, JobId::new(job).ok())
         }

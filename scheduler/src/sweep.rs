@@ -8,9 +8,10 @@
 //! the others come back when the consumer is made anew.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use repull::client::{Client, Error};
+use repull::client::{Client, Covered, Error};
 use repull::id::Lane;
 use repull::topology::Topology;
 use repull::wire::{self, Place};
@@ -28,6 +29,10 @@ const EXAMINED_MAX: u64 = 100_000;
 /// How many sweeps in a row must find the counts apart before subjects are listed.
 const APART_MIN: u32 = 3;
 
+/// After how long subjects are listed again where no orphans were found: the jobs that no consumer knows
+/// of wait on a queue that nobody serves.
+const LISTED_AGAIN: Duration = Duration::from_secs(300);
+
 /// How many listings in a row must find the same orphans before the consumer is made anew.
 const ORPHANED_MIN: u32 = 3;
 
@@ -43,6 +48,8 @@ pub(crate) struct Sweep {
     metrics: Metrics,
     /// For how many sweeps the stream has held more than its consumers know of.
     apart: u32,
+    /// When subjects were last listed, where that told of no orphans.
+    listed: Option<Instant>,
     /// Orphans by lane: for how many listings, and the consumer's last delivery then.
     orphaned: BTreeMap<Lane, (u32, u64)>,
     /// Up to where a lane was looked at for what can't be read, where that did not end.
@@ -56,6 +63,7 @@ impl Sweep {
             topology,
             metrics,
             apart: 0,
+            listed: None,
             orphaned: BTreeMap::new(),
             looked_to: BTreeMap::new(),
         }
@@ -133,24 +141,24 @@ impl Sweep {
         let name = Place::Jobs.stream(self.client.namespace());
         // The stream first: what comes in between is then known to a consumer and not to us.
         let stored = self.client.work_queue_messages().await?;
-        let consumers = self.client.lane_consumers().await?;
-        for (lane, info) in &consumers {
+        let earlier = self.client.lane_consumers().await?;
+        for (lane, info) in &earlier {
             self.look_for_unreadable(lane, info).await?;
         }
-        let known: u64 = consumers
-            .values()
-            .map(|info| info.num_pending + info.num_ack_pending as u64)
-            .sum();
-        if stored <= known {
+        let known = Covered::by(earlier.values());
+        if known.missing(stored, known) == 0 || self.are_apart(known).await? == 0 {
             self.apart = 0;
+            self.listed = None;
             self.forget_orphans(&[]);
             return Ok(());
         }
         self.apart += 1;
-        if self.apart < APART_MIN {
+        if self.apart < APART_MIN || self.listed.is_some_and(|at| at.elapsed() < LISTED_AGAIN) {
             return Ok(());
         }
+        let earlier = self.client.lane_consumers().await?;
         let counts = self.count_by_lane(&name).await?;
+        let consumers = self.client.lane_consumers().await?;
         let mut orphaned = Vec::new();
         for (token, count) in counts {
             let Ok(lane) = token.parse::<Lane>() else {
@@ -169,14 +177,23 @@ impl Sweep {
             let Some(info) = consumers.get(&lane) else {
                 continue;
             };
-            let known = info.num_pending + info.num_ack_pending as u64;
-            if count > known {
+            let missing = Covered::by([info]).missing(count, Covered::by(earlier.get(&lane)));
+            if missing > 0 {
                 orphaned.push(lane.clone());
-                self.orphans_found(lane, count - known, info).await?;
+                self.orphans_found(lane, missing, info).await?;
             }
         }
+        self.listed = orphaned.is_empty().then(Instant::now);
         self.forget_orphans(&orphaned);
         Ok(())
+    }
+
+    /// How many messages the stream holds that no consumer can know of, asked anew: `known` is from
+    /// before.
+    async fn are_apart(&self, known: Covered) -> Result<u64, Error> {
+        let stored = self.client.work_queue_messages().await?;
+        let now = Covered::by(self.client.lane_consumers().await?.values());
+        Ok(now.missing(stored, known))
     }
 
     async fn count_by_lane(&self, name: &str) -> Result<BTreeMap<String, u64>, Error> {

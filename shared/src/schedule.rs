@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InvalidName, JobId, Priority, QueueName, ScheduleId, TaskName};
@@ -300,11 +300,6 @@ pub fn fire_job(
         nonce: Some(fire_id(schedule, fire)),
         ..Job::bare(template.task.clone())
     }
-}
-
-/// A fire's time as the CLI and the ledger show it.
-pub fn show_time(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

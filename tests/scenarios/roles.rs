@@ -130,6 +130,25 @@ async fn with_its_role_each_does_all_of_its_work_and_is_refused_nothing() {
     fleet.assert_nothing_was_refused();
 }
 
+/// To replace takes the rights of an operator. A producer that tries is told what became of its job.
+#[tokio::test]
+async fn a_producer_that_may_not_replace_is_told_what_became_of_its_job() {
+    let fleet = Fleet::start().await;
+    let _scheduler = fleet.process(Binary::Scheduler, "scheduler").start().await;
+    let submit = ["job", "submit", "echo", "1", "--on-conflict", "replace"];
+    for (more, said) in [
+        (&["--id", "now"][..], "was not enqueued"),
+        (&["--id", "later", "--in", "1h"][..], "was enqueued"),
+    ] {
+        let submit = [&submit[..], more].concat();
+        let _ = fleet.cli("producer", &submit).await.success();
+        let again = fleet.cli("producer", &submit).await;
+        let again = again.code(1);
+        assert!(again.stderr.contains(said), "no `{said}` in {again}");
+        assert!(again.stderr.contains("Permissions"), "no reason in {again}");
+    }
+}
+
 /// What a pipeline submits; doing the same lines again looks for each job, among the dead too.
 async fn submit(fleet: &Fleet) {
     let one = [

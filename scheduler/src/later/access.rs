@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{Info, RawMessage};
+use async_nats::jetstream::stream::Info;
 use bytes::Bytes;
-use repull::client::Client;
+use repull::client::{Client, StoredAnswer};
 use repull::wire::Place;
 use serde::Deserialize;
 
@@ -41,12 +41,6 @@ pub(crate) enum Read {
     AskLeader,
     /// The leader said something else.
     Failed(String),
-}
-
-/// The answer of the JetStream API, as the leader gives it.
-#[derive(Deserialize)]
-struct LeaderAnswer {
-    message: RawMessage,
 }
 
 /// The server's answer to a removal.
@@ -125,16 +119,17 @@ impl Access {
 }
 
 fn leader_answer(body: &[u8]) -> Read {
-    match serde_json::from_slice(body) {
-        Ok(Response::Ok(LeaderAnswer { message })) => match StreamMessage::try_from(message) {
-            Ok(message) => Read::Found(Box::new(message)),
-            Err(error) => Read::Failed(error.to_string()),
-        },
+    let message = match serde_json::from_slice::<Response<StoredAnswer>>(body) {
+        Ok(Response::Ok(answer)) => answer.message.read(),
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
-            Read::Absent
+            return Read::Absent;
         }
-        Ok(Response::Err { error }) => Read::Failed(error.to_string()),
-        Err(error) => Read::Failed(format!("an answer that can't be read: {error}")),
+        Ok(Response::Err { error }) => return Read::Failed(error.to_string()),
+        Err(error) => return Read::Failed(format!("an answer that can't be read: {error}")),
+    };
+    match message {
+        Ok(message) => Read::Found(Box::new(message)),
+        Err(error) => Read::Failed(error.to_string()),
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn cancel_other(client: &Client, fire: &Fire) -> Result<(), Err
     let reason = format!(
         "schedule `{}` fired again at {}",
         fire.schedule,
-        repull::schedule::show_time(fire.at)
+        repull::wire::write_time(fire.at)
     );
     client
         .cancel_all([lookup::address(fire)], &reason)

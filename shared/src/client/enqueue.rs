@@ -34,9 +34,9 @@ pub struct Enqueued {
     pub nonce: Option<String>,
 }
 
-/// Why a job was not enqueued.
+/// Why a job was not enqueued, or not as it should have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("job `{id}` for task `{task}` was not enqueued: {source}")]
+#[error("job `{id}` for task `{task}` {}: {source}", .source.fate())]
 pub struct EnqueueError {
     /// The job.
     pub id: String,
@@ -83,19 +83,11 @@ impl Client {
         job: &mut Job,
         now: DateTime<Utc>,
     ) -> Result<Enqueued, PublishError> {
-        let Prepared {
-            address,
-            place,
-            nonce,
-            message,
-            span,
-        } = self.prepare(job, now)?;
+        let prepared = self.prepare(job, now)?;
+        let span = prepared.span.clone();
         let submit = Submit {
             client: self,
-            address,
-            place,
-            nonce,
-            message,
+            job: prepared,
             on_conflict: job.on_conflict,
         };
         let submitted = async {

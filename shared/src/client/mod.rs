@@ -17,6 +17,7 @@
 
 mod bulk;
 mod cancel;
+mod covered;
 mod dead;
 mod enqueue;
 mod entries;
@@ -44,6 +45,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 pub use cancel::{CLIENT, Cancelled};
+pub use covered::Covered;
 pub use dead::{DeadFilter, DeadJob, DeadListing, Edit};
 pub use enqueue::{EnqueueError, Enqueued, PIPELINE_WINDOW};
 pub use history::HistoryEntry;
@@ -55,7 +57,7 @@ pub use publish::{Answer, Expect, Message, PATIENCE, PublishError, Published, re
 pub use queues::{ConsumerView, LaneView, QueueView};
 pub use requests::{Reply, Requests};
 pub use schedules::{ScheduleListing, StoredSchedule, UnusableSchedule};
-pub use stored::Stored;
+pub use stored::{Stored, StoredAnswer};
 pub use survey::Leases;
 pub use view::{EventView, JobState, JobSummary, JobView, MessageView};
 

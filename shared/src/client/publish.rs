@@ -164,6 +164,33 @@ pub enum PublishError {
         /// The last answer, or its absence.
         reason: String,
     },
+    /// Nothing was published: what the submit asks about a job that is there was not answered.
+    #[error("can't tell whether another job holds `{subject}`: {reason}")]
+    Unseen {
+        /// The subject.
+        subject: String,
+        /// What the server said, or its silence.
+        reason: String,
+    },
+    /// It is stored in the place of another job, which may be there still.
+    #[error("the job that `{subject}` replaces may run too, or lacks its outcome: {reason}")]
+    HalfReplaced {
+        /// The subject.
+        subject: String,
+        /// What the server said, or its silence.
+        reason: String,
+    },
+}
+
+impl PublishError {
+    /// What became of the job.
+    pub(super) fn fate(&self) -> &'static str {
+        match self {
+            Self::HalfReplaced { .. } => "was enqueued",
+            Self::Unconfirmed { .. } => "may be enqueued or not",
+            _ => "was not enqueued",
+        }
+    }
 }
 
 /// A stream's answer to one try.

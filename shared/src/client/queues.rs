@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::jobs::lanes_of;
 use super::scan::Scan;
-use super::{Client, Error};
+use super::{Client, Covered, Error};
 use crate::beacon::Beacon;
 use crate::clock;
 use crate::id::{Lane, Priority, QueueName};
@@ -284,11 +284,12 @@ impl Client {
     ) -> Result<BTreeSet<QueueName>, Error> {
         let name = Place::Jobs.stream(self.namespace());
         let stored = self.work_queue_messages().await?;
-        let covered: u64 = consumers
-            .values()
-            .map(|info| info.num_pending + info.num_ack_pending as u64)
-            .sum();
-        if stored <= covered {
+        let earlier = Covered::by(consumers.values());
+        if earlier.missing(stored, earlier) == 0 {
+            return Ok(BTreeSet::new());
+        }
+        let now = Covered::by(self.lane_consumers().await?.values());
+        if now.missing(stored, earlier) == 0 {
             return Ok(BTreeSet::new());
         }
         let filter = Place::Jobs.wildcard(self.namespace());

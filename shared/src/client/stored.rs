@@ -37,6 +37,13 @@ pub struct Stored {
     pub body: Bytes,
 }
 
+/// The answer of `STREAM.MSG.GET` where there is such a message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StoredAnswer {
+    /// The message.
+    pub message: Stored,
+}
+
 fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     let text = String::deserialize(deserializer)?;
     let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
@@ -55,7 +62,11 @@ impl Stored {
         read_headers(&self.headers)
     }
 
-    fn read(self) -> Result<StreamMessage, Unreadable> {
+    /// The message as clients are sent it.
+    ///
+    /// # Errors
+    /// It can't be sent to a client.
+    pub fn read(self) -> Result<StreamMessage, Unreadable> {
         let headers = self.read_headers()?;
         Ok(StreamMessage {
             subject: self.subject.into(),
@@ -138,11 +149,7 @@ impl Client {
         question: Value,
         what: impl Fn() -> String,
     ) -> Result<Option<Stored>, Error> {
-        #[derive(Deserialize)]
-        struct Answer {
-            message: Stored,
-        }
-        let answer: Response<Answer> = self
+        let answer: Response<StoredAnswer> = self
             .jetstream()
             .request(format!("STREAM.MSG.GET.{stream}"), &question)
             .await

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 
-use super::enqueue::Enqueued;
-use super::publish::{Expect, Message, PublishError, Published};
+use super::enqueue::{Enqueued, Prepared};
+use super::publish::{Expect, PublishError, Published};
 use super::{Client, Error};
 use crate::unique::OnConflict;
-use crate::wire::{self, Address, Place};
+use crate::wire::{self, Place};
 
 /// How often a submit that finds the ground moving looks again.
 const TRIES_MAX: u32 = 8;
@@ -21,10 +21,7 @@ const TRIES_MAX: u32 = 8;
 /// A job about to be stored.
 pub(super) struct Submit<'c> {
     pub(super) client: &'c Client,
-    pub(super) address: Address,
-    pub(super) place: Place,
-    pub(super) nonce: String,
-    pub(super) message: Message,
+    pub(super) job: Prepared,
     pub(super) on_conflict: OnConflict,
 }
 
@@ -39,12 +36,12 @@ struct Holder {
 impl Submit<'_> {
     /// A job with an id of nobody's choosing.
     pub(super) async fn plainly(self) -> Result<Enqueued, PublishError> {
-        match self.client.publish(&self.message).await? {
+        match self.client.publish(&self.job.message).await? {
             Published::Stored { .. } => Ok(self.enqueued(false)),
             // Its own message, from an earlier try that had no clear answer.
             Published::Unexpected { .. } => {
-                let found = self.on(self.place).await.ok().flatten();
-                Ok(self.kept(found.as_ref(), self.place))
+                let found = self.on(self.job.place).await.ok().flatten();
+                Ok(self.kept(found.as_ref(), self.job.place))
             }
         }
     }
@@ -56,9 +53,9 @@ impl Submit<'_> {
         if let Some(holder) = elsewhere {
             return self.meet(holder).await;
         }
-        match self.client.publish(&self.message).await? {
+        match self.client.publish(&self.job.message).await? {
             Published::Stored { .. } => Ok(self.enqueued(false)),
-            Published::Unexpected { .. } => match self.on(self.place).await {
+            Published::Unexpected { .. } => match self.on(self.job.place).await {
                 Ok(Some(holder)) => self.meet(holder).await,
                 // It ran between the refusal and our look.
                 _ => self.met(None).await,
@@ -72,13 +69,13 @@ impl Submit<'_> {
     /// stream knows for longer than there is between a look and a publish.
     pub(super) async fn once(mut self) -> Result<Enqueued, PublishError> {
         for place in [Place::Later, Place::Jobs, Place::Results] {
-            let found = self.on(place).await.map_err(|error| self.unsure(&error))?;
+            let found = self.on(place).await.map_err(|error| self.unseen(&error))?;
             if let Some(holder) = found {
                 return self.meet(holder).await;
             }
         }
-        self.message.id = format!("once:{}", self.message.subject);
-        match self.client.publish(&self.message).await? {
+        self.job.message.id = format!("once:{}", self.job.message.subject);
+        match self.client.publish(&self.job.message).await? {
             Published::Stored {
                 duplicate: false, ..
             } => Ok(self.enqueued(false)),
@@ -99,7 +96,7 @@ impl Submit<'_> {
 
     /// Does what the submit says about a job that is there.
     async fn meet(self, holder: Holder) -> Result<Enqueued, PublishError> {
-        if holder.nonce.as_ref() == Some(&self.nonce) {
+        if holder.nonce.as_ref() == Some(&self.job.nonce) {
             // It is ours, from a try that had no clear answer.
             return Ok(self.enqueued(false));
         }
@@ -115,10 +112,10 @@ impl Submit<'_> {
             OnConflict::Refuse => Err(PublishError::Taken {
                 subject: match holder {
                     Some(holder) => self.subject(holder.place),
-                    None => self.message.subject.clone(),
+                    None => self.job.message.subject.clone(),
                 },
             }),
-            OnConflict::Keep | OnConflict::Replace => Ok(self.kept(holder, self.place)),
+            OnConflict::Keep | OnConflict::Replace => Ok(self.kept(holder, self.job.place)),
         }
     }
 
@@ -129,12 +126,12 @@ impl Submit<'_> {
             let Some(waiting) = self.waiting(&holder).await? else {
                 return Ok(self.kept(Some(&holder), holder.place));
             };
-            self.message.expect = match holder.place == self.place {
+            self.job.message.expect = match holder.place == self.job.place {
                 true => Expect::Last(waiting.sequence),
                 false => Expect::Nothing,
             };
-            self.message.id.clone_from(&self.nonce);
-            match self.client.publish(&self.message).await? {
+            self.job.message.id.clone_from(&self.job.nonce);
+            match self.client.publish(&self.job.message).await? {
                 Published::Stored { .. } => {
                     let replaced = self.remove(&holder, &waiting).await?;
                     return Ok(self.enqueued(replaced));
@@ -147,7 +144,7 @@ impl Submit<'_> {
                 found => found,
             };
             match found.map_err(|error| self.unsure(&error))? {
-                Some(found) if found.nonce.as_ref() == Some(&self.nonce) => {
+                Some(found) if found.nonce.as_ref() == Some(&self.job.nonce) => {
                     return Ok(self.enqueued(false));
                 }
                 Some(found) => holder = found,
@@ -165,9 +162,9 @@ impl Submit<'_> {
         let is_delivered = holder.place == Place::Jobs
             && self
                 .client
-                .is_delivered(&self.address.lane, message.sequence)
+                .is_delivered(&self.job.address.lane, message.sequence)
                 .await
-                .map_err(|error| self.unsure(&error))?;
+                .map_err(|error| self.unseen(&error))?;
         Ok((!is_delivered).then(|| message.clone()))
     }
 
@@ -175,16 +172,21 @@ impl Submit<'_> {
     async fn remove(&self, holder: &Holder, message: &StreamMessage) -> Result<bool, PublishError> {
         let client = self.client;
         // Of later messages the stream keeps one a subject: the publish itself replaced it.
-        let is_removed = match (holder.place, self.place) {
+        let is_removed = match (holder.place, self.job.place) {
             (Place::Later, Place::Later) => Ok(true),
             (place, _) => client.remove_message(place, message.sequence).await,
         };
-        if !is_removed.map_err(|error| self.unsure(&error))? {
+        let half_replaced = |error: Error| PublishError::HalfReplaced {
+            subject: self.job.message.subject.clone(),
+            reason: error.to_string(),
+        };
+        if !is_removed.map_err(half_replaced)? {
             return Ok(false);
         }
         let reason = "replaced by a later submit";
-        let told = client.tell_cancelled(&self.address, message, reason).await;
-        told.map_err(|error| self.unsure(&error))?;
+        let address = &self.job.address;
+        let told = client.tell_cancelled(address, message, reason).await;
+        told.map_err(half_replaced)?;
         Ok(true)
     }
 
@@ -203,11 +205,11 @@ impl Submit<'_> {
     }
 
     fn subject(&self, place: Place) -> String {
-        self.address.subject(self.client.namespace(), place)
+        self.job.address.subject(self.client.namespace(), place)
     }
 
     fn other_place(&self) -> Place {
-        match self.place {
+        match self.job.place {
             Place::Jobs => Place::Later,
             _ => Place::Jobs,
         }
@@ -215,11 +217,11 @@ impl Submit<'_> {
 
     fn enqueued(&self, replaced: bool) -> Enqueued {
         Enqueued {
-            address: self.address.clone(),
+            address: self.job.address.clone(),
             is_new: true,
             replaced,
-            place: self.place,
-            nonce: Some(self.nonce.clone()),
+            place: self.job.place,
+            nonce: Some(self.job.nonce.clone()),
         }
     }
 
@@ -227,17 +229,25 @@ impl Submit<'_> {
     fn kept(&self, holder: Option<&Holder>, place: Place) -> Enqueued {
         let nonce = holder.and_then(|holder| holder.nonce.clone());
         Enqueued {
-            is_new: nonce.as_ref() == Some(&self.nonce),
+            is_new: nonce.as_ref() == Some(&self.job.nonce),
             place: holder.map_or(place, |holder| holder.place),
             nonce,
             ..self.enqueued(false)
         }
     }
 
-    /// Whether another is there is not known.
+    /// Whether another is there is not known, and ours was not published.
+    fn unseen(&self, error: &Error) -> PublishError {
+        PublishError::Unseen {
+            subject: self.job.message.subject.clone(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// Whether ours is there is not known.
     fn unsure(&self, error: &Error) -> PublishError {
         PublishError::Unconfirmed {
-            subject: self.message.subject.clone(),
+            subject: self.job.message.subject.clone(),
             waited: Duration::ZERO,
             reason: error.to_string(),
         }

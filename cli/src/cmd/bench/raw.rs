@@ -271,13 +271,10 @@ impl Loop<'_> {
         headers.insert("Repull-Event", "succeeded");
         headers.insert("Repull-Attempt", "1");
         headers.insert("Repull-Worker", "raw-loop-of-the-bench");
-        headers.insert(
-            "Repull-At",
-            repull::schedule::show_time(repull::clock::now()),
-        );
+        headers.insert("Repull-At", repull::wire::write_time(repull::clock::now()));
         headers.insert(
             "Repull-Started-At",
-            repull::schedule::show_time(repull::clock::now()),
+            repull::wire::write_time(repull::clock::now()),
         );
         headers.insert("Nats-Msg-Id", format!("{}:1:succeeded", address.id));
         let reply = format!("{}.r.{}", self.inbox, self.stored);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use repull::id::{QueueName, ScheduleId};
-use repull::schedule::{JobTemplate, Schedule, show_time};
+use repull::schedule::{JobTemplate, Schedule};
 use repull::trigger::Trigger;
+use repull::wire::write_time;
 use serde_json::json;
 
 use super::tasks::TICK;
@@ -23,8 +24,8 @@ pub(super) fn schedule(
     let first = now.trunc_subsecs(0) + TimeDelta::seconds(2);
     let last = first + TimeDelta::from_std(INTERVAL)? * i32::try_from(fires.saturating_sub(1))?;
     let trigger = Trigger::from_value(json!({
-        "every": { "interval": "1s", "anchor": show_time(first) },
-        "end": show_time(last),
+        "every": { "interval": "1s", "anchor": write_time(first) },
+        "end": write_time(last),
     }))?;
     let job = JobTemplate {
         task: TICK.parse()?,

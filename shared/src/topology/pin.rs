@@ -2,7 +2,7 @@
 //!
 //! Where the next message of a consumer may be the first of the stream, nats-server holds the
 //! consumer's filter against every subject that the stream has (`LoadNextMsg` in its
-//! `server/filestore.go`, 2.10 to 2.14 at least). Each job has a subject of its own, and a worker that has
+//! `server/filestore.go`, 2.10.26 to 2.15.2). Each job has a subject of its own, and a worker that has
 //! settled all that it was sent asks for just such a message, so that with few slots every pull cost
 //! time in proportion to the jobs that wait. An older message that nobody consumes ends that: the
 //! search then begins after it, where the consumer stands (`docs/decisions/0011-the-pin.md`).

@@ -81,7 +81,7 @@ pub(crate) async fn run(args: UtilisationArgs, connect: &ConnectArgs) -> anyhow:
         ));
         if round.counts {
             makespan.push(repull.makespan.as_secs_f64(), raw.makespan.as_secs_f64());
-            busy.push(bench.busy(repull.makespan), bench.busy(raw.makespan));
+            busy.push(bench.busy(&repull), bench.busy(&raw));
             refill.push(&repull.tally.refills, &raw.tally.refills);
         }
     }
@@ -102,10 +102,10 @@ struct Bench {
 }
 
 impl Bench {
-    /// The share of slot time that was work, were each job as long as it says.
-    fn busy(&self, makespan: Duration) -> f64 {
-        let work = self.durations.sum(self.args.jobs as u64);
-        work.as_secs_f64() / (makespan.as_secs_f64() * f64::from(self.args.slots))
+    /// The share of slot time in which a job ran.
+    fn busy(&self, measured: &Measured) -> f64 {
+        let slot_time = measured.makespan.as_secs_f64() * f64::from(self.args.slots);
+        measured.tally.busy().as_secs_f64() / slot_time
     }
 
     async fn measure(&self, side: Side, round: u32) -> anyhow::Result<Measured> {
@@ -156,9 +156,9 @@ impl Bench {
 
 /// What the handlers of both sides do.
 async fn work(args: &[u8], tally: &Tally) {
-    tally.started();
+    let started = tally.started();
     if let Some(work) = Work::read(args) {
         work.done().await;
     }
-    tally.ended();
+    tally.ended(started);
 }

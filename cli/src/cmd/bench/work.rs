@@ -1,6 +1,7 @@
 //! What the jobs of a measurement do: nothing, or sleep for a time that their arguments name.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,8 @@ pub(crate) struct Tally {
     free: Mutex<VecDeque<Instant>>,
     /// From a slot coming free to the next start.
     pub(crate) refills: Latencies,
+    /// How long jobs have held their slots, together, in nanoseconds.
+    busy_ns: AtomicU64,
 }
 
 impl Tally {
@@ -143,6 +146,7 @@ impl Tally {
             first: OnceLock::new(),
             free: Mutex::default(),
             refills: Latencies::new()?,
+            busy_ns: AtomicU64::new(0),
         }))
     }
 
@@ -151,18 +155,30 @@ impl Tally {
         self.first.get_or_init(Instant::now);
     }
 
-    /// A job starts; with a backlog it takes the slot that has been free for longest.
-    pub(crate) fn started(&self) {
+    /// A job starts, and says when; with a backlog it takes the slot that has been free for longest.
+    pub(crate) fn started(&self) -> Instant {
         let now = Instant::now();
         self.first.get_or_init(|| now);
         if let Some(free_since) = self.lock().pop_front() {
             self.refills.record(now.duration_since(free_since));
         }
+        now
     }
 
-    /// A job has ended.
-    pub(crate) fn ended(&self) {
-        self.lock().push_back(Instant::now());
+    /// A job has ended that started then.
+    pub(crate) fn ended(&self, started: Instant) {
+        let now = Instant::now();
+        let busy_ns = now.duration_since(started).as_nanos();
+        self.busy_ns.fetch_add(
+            u64::try_from(busy_ns).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+        self.lock().push_back(now);
+    }
+
+    /// How long jobs have held their slots, together.
+    pub(crate) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_ns.load(Ordering::Relaxed))
     }
 
     /// The time since the first start.

@@ -138,15 +138,12 @@ impl Sweep {
     /// Compares how many messages the stream has with what its consumers know of. Subjects are
     /// listed, which is not cheap, only where the two stay apart.
     async fn look_for_orphans(&mut self) -> Result<(), Error> {
-        let name = Place::Jobs.stream(self.client.namespace());
-        // The stream first: what comes in between is then known to a consumer and not to us.
-        let stored = self.client.work_queue_messages().await?;
-        let earlier = self.client.lane_consumers().await?;
-        for (lane, info) in &earlier {
+        let consumers = self.client.lane_consumers().await?;
+        let missing = self.client.missing_messages(&consumers).await?;
+        for (lane, info) in &consumers {
             self.look_for_unreadable(lane, info).await?;
         }
-        let known = Covered::by(earlier.values());
-        if known.missing(stored, known) == 0 || self.are_apart(known).await? == 0 {
+        if missing == 0 {
             self.apart = 0;
             self.listed = None;
             self.forget_orphans(&[]);
@@ -157,7 +154,7 @@ impl Sweep {
             return Ok(());
         }
         let earlier = self.client.lane_consumers().await?;
-        let counts = self.count_by_lane(&name).await?;
+        let counts = self.count_by_lane().await?;
         let consumers = self.client.lane_consumers().await?;
         let mut orphaned = Vec::new();
         for (token, count) in counts {
@@ -188,15 +185,8 @@ impl Sweep {
         Ok(())
     }
 
-    /// How many messages the stream holds that no consumer can know of, asked anew: `known` is from
-    /// before.
-    async fn are_apart(&self, known: Covered) -> Result<u64, Error> {
-        let stored = self.client.work_queue_messages().await?;
-        let now = Covered::by(self.client.lane_consumers().await?.values());
-        Ok(now.missing(stored, known))
-    }
-
-    async fn count_by_lane(&self, name: &str) -> Result<BTreeMap<String, u64>, Error> {
+    async fn count_by_lane(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let name = Place::Jobs.stream(self.client.namespace());
         let filter = Place::Jobs.wildcard(self.client.namespace());
         let failed = |error: &dyn std::fmt::Display| {
             self.client
@@ -204,7 +194,7 @@ impl Sweep {
         };
         let mut subjects = self
             .client
-            .stream_handle(name)
+            .stream_handle(&name)
             .await?
             .info_with_subjects(&filter)
             .await

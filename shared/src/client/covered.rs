@@ -5,7 +5,12 @@
 //! of no more, but they count it: so two answers of theirs, around the stream's, tell the most that
 //! can have gone meanwhile, and only what lies beyond that is missing.
 
+use std::collections::BTreeMap;
+
 use async_nats::jetstream::consumer;
+
+use super::{Client, Error};
+use crate::id::Lane;
 
 /// What consumers said at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +38,23 @@ impl Covered {
     pub fn missing(self, stored: u64, earlier: Self) -> u64 {
         let gone_at_most = self.over.saturating_sub(earlier.over);
         stored.saturating_sub(self.known + gone_at_most)
+    }
+}
+
+impl Client {
+    /// How many messages of the work queue none of its consumers can know of; `earlier` is what they
+    /// said before.
+    pub async fn missing_messages(
+        &self,
+        earlier: &BTreeMap<Lane, consumer::Info>,
+    ) -> Result<u64, Error> {
+        let stored = self.work_queue_messages().await?;
+        let earlier = Covered::by(earlier.values());
+        if earlier.missing(stored, earlier) == 0 {
+            return Ok(0);
+        }
+        let now = Covered::by(self.lane_consumers().await?.values());
+        Ok(now.missing(stored, earlier))
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::jobs::lanes_of;
 use super::scan::Scan;
-use super::{Client, Covered, Error};
+use super::{Client, Error};
 use crate::beacon::Beacon;
 use crate::clock;
 use crate::id::{Lane, Priority, QueueName};
@@ -282,16 +282,10 @@ impl Client {
         &self,
         consumers: &BTreeMap<Lane, consumer::Info>,
     ) -> Result<BTreeSet<QueueName>, Error> {
+        if self.missing_messages(consumers).await? == 0 {
+            return Ok(BTreeSet::new());
+        }
         let name = Place::Jobs.stream(self.namespace());
-        let stored = self.work_queue_messages().await?;
-        let earlier = Covered::by(consumers.values());
-        if earlier.missing(stored, earlier) == 0 {
-            return Ok(BTreeSet::new());
-        }
-        let now = Covered::by(self.lane_consumers().await?.values());
-        if now.missing(stored, earlier) == 0 {
-            return Ok(BTreeSet::new());
-        }
         let filter = Place::Jobs.wildcard(self.namespace());
         let subjects = self.subjects(&name, &filter).await?;
         let lanes = subjects.iter().filter_map(|(subject, _)| {

@@ -68,11 +68,9 @@ impl Submit<'_> {
     /// A job that came and ended since the look was published under the same message id, which the
     /// stream knows for longer than there is between a look and a publish.
     pub(super) async fn once(mut self) -> Result<Enqueued, PublishError> {
-        for place in [Place::Later, Place::Jobs, Place::Results] {
-            let found = self.on(place).await.map_err(|error| self.unseen(&error))?;
-            if let Some(holder) = found {
-                return self.meet(holder).await;
-            }
+        let found = self.anywhere().await.map_err(|error| self.unseen(&error))?;
+        if let Some(holder) = found {
+            return self.meet(holder).await;
         }
         self.job.message.id = format!("once:{}", self.job.message.subject);
         match self.client.publish(&self.job.message).await? {
@@ -83,13 +81,11 @@ impl Submit<'_> {
                 duplicate: true, ..
             }
             | Published::Unexpected { .. } => {
-                for place in [Place::Later, Place::Jobs, Place::Results] {
-                    let found = self.on(place).await.map_err(|error| self.unsure(&error))?;
-                    if let Some(holder) = found {
-                        return self.meet(holder).await;
-                    }
+                let found = self.anywhere().await.map_err(|error| self.unsure(&error))?;
+                match found {
+                    Some(holder) => self.meet(holder).await,
+                    None => self.met(None).await,
                 }
-                self.met(None).await
             }
         }
     }
@@ -188,6 +184,16 @@ impl Submit<'_> {
         let told = client.tell_cancelled(address, message, reason).await;
         told.map_err(half_replaced)?;
         Ok(true)
+    }
+
+    /// The job of this id, waiting, running or ended.
+    async fn anywhere(&self) -> Result<Option<Holder>, Error> {
+        for place in [Place::Later, Place::Jobs, Place::Results] {
+            if let Some(holder) = self.on(place).await? {
+                return Ok(Some(holder));
+            }
+        }
+        Ok(None)
     }
 
     /// The job of this id in a place.

@@ -8,6 +8,7 @@
 //! search then begins after it, where the consumer stands (`docs/decisions/0011-the-pin.md`).
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
 use tracing::debug;
 
@@ -35,7 +36,7 @@ impl Topology {
             return;
         }
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
         let publish = connection.jetstream.publish_with_headers(
             Self::pin_subject(&self.namespace),
             headers,

@@ -271,11 +271,8 @@ impl Loop<'_> {
         headers.insert("Repull-Event", "succeeded");
         headers.insert("Repull-Attempt", "1");
         headers.insert("Repull-Worker", "raw-loop-of-the-bench");
-        headers.insert("Repull-At", repull::wire::write_time(repull::clock::now()));
-        headers.insert(
-            "Repull-Started-At",
-            repull::wire::write_time(repull::clock::now()),
-        );
+        headers.insert("Repull-At", wire::write_time(repull::clock::now()));
+        headers.insert("Repull-Started-At", wire::write_time(repull::clock::now()));
         headers.insert("Nats-Msg-Id", format!("{}:1:succeeded", address.id));
         let reply = format!("{}.r.{}", self.inbox, self.stored);
         let subject = address.subject(self.client.namespace(), Place::Results);
